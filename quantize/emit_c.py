@@ -1,0 +1,436 @@
+"""Tables to C: the header with the API, the weight header, the net's step, golden vectors, kernels and build files.
+
+Data and calls are generated, algorithms are copied: what is printed here are the tables, their shapes and one typed call
+per layer; the kernels are rtcore/csrc byte for byte. The same tables give the same bytes, and nothing is written before
+everything has been rendered.
+
+Neighbours: `templates/` (the target files, legible as such), `c_names.py` (identifiers, refused names), `rtcore.packing`
+(the layout of the weights in memory), `firmware_sim/toolchain.py` (compiles what `render` gives).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+import rtcore
+from quantize.c_names import checked_name, comment, identifiers
+from rtcore import _build
+from rtcore.packing import PackedMatrix, pack_dense, pack_gru
+from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, Tables, Tensor
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+WIDTH = 120  # columns of a generated table
+
+# Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -O1, -O2 or -Os.
+# tests/firmware/test_emulator.py paints the stack of every emulated core and holds every net below it.
+STACK_BYTES = 384
+
+C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(np.int16): "int16_t"} | {
+    np.dtype(np.int32): "int32_t",
+    np.dtype(np.int64): "int64_t",
+}
+MATRIX_KINDS = {"dense_i16", "gru_i16"}
+KINDS = MATRIX_KINDS | {"activation_i16", "add_i16", "mul_i16", "affine_i16", "rescale_i16"}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Vectors that NAME_selftest() replays from the reset state: one stream of T steps.
+
+    inputs: int16 [T, F] per input; outputs: int16 [T, F] per output; states: int32 [N] per recurrent layer after the
+    last step, in execution order; initial: int16 [sum of N] per state input, or None for the reset state.
+    """
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+    states: list[np.ndarray]
+    initial: list[np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Array:
+    """One table: `static const type id[size] = {...}`."""
+
+    id: str
+    type: str
+    size: int
+    nbytes: int
+    note: str
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Port:
+    """A buffer of the caller: an input, an output, or the views of a group of states."""
+
+    id: str
+    macro: str
+    size: int
+    frac: int
+    note: str
+
+
+@dataclass
+class Call:
+    """One layer as the templates see it."""
+
+    kind: str
+    name: str
+    id: str
+    macro: str
+    note: str
+    ints: dict[str, int]
+    inputs: list[str]
+    output: str
+    frac: int
+    matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
+    arrays: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def activation(self) -> str:
+        """The C macro of the layer's activation."""
+        names = {number: name for name, number in ACTIVATIONS.items()}
+        return f"RTCORE_ACTIVATION_{names[self.ints['activation']].upper()}"
+
+
+@dataclass(frozen=True)
+class Local:
+    """How NAME_step spells a tensor: an argument, a state's view, or a pointer that it declares."""
+
+    id: str
+    declaration: str
+    note: str
+
+
+def generate(
+    tables: Tables, out_dir: str | os.PathLike, name: str, *, digest: str = "", selftest: Golden | None = None
+) -> list[Path]:
+    """Writes the C of a net into out_dir (made if missing) and returns the paths of its files, sorted.
+
+    name: prefix of the C names and of the files. digest: provenance of the model, printed in every file.
+    selftest: golden vectors; without them NAME_selftest() is not written.
+    All files are written or none; a file whose bytes would not change is left untouched, foreign files are never
+    deleted. Raises ValueError for a name or tables that cannot be C, NotADirectoryError or IsADirectoryError when
+    something that is not ours stands in the way.
+    """
+    files = render(tables, name, digest=digest, selftest=selftest)
+    out = Path(out_dir)
+    _write(out, files)
+    return sorted(out / path for path in files)
+
+
+def render(tables: Tables, name: str, *, digest: str = "", selftest: Golden | None = None) -> dict[str, bytes]:
+    """The files that `generate` writes: relative path -> bytes."""
+    name = checked_name(name)
+    context = _context(tables, name, digest, selftest)
+    wanted = {
+        "net.h": f"{name}.h",
+        "weights.h": f"{name}_weights.h",
+        "net.c": f"{name}.c",
+        "CMakeLists.txt": "CMakeLists.txt",
+    }
+    if selftest is not None:
+        wanted["selftest.c"] = f"{name}_selftest.c"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    files = {path: environment.get_template(f"{t}.jinja").render(context).encode() for t, path in wanted.items()}
+    return files | {f"rtcore/{source}": (_build.CSRC / source).read_bytes() for source in kernel_files()}
+
+
+def kernel_files() -> list[str]:
+    """Kernel sources of an int16 net and the headers that they include, as files of rtcore/csrc, sorted."""
+    found: dict[str, None] = {}
+    waiting = list(_build.SOURCES_I16)
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found[file] = None
+            waiting += re.findall(r'^#include "([^"]+)"', (_build.CSRC / file).read_text(), re.MULTILINE)
+    return sorted(found)
+
+
+def layer_ids(tables: Tables) -> dict[str, str]:
+    """Layer name -> its C identifier: the member of NAME_weights and, for a recurrent layer, of NAME_state."""
+    ports = {"in", "out", "state", "arena", "scratch", "stack", "spec", "weights"}
+    numbered = {f"{port}{k}" for port in ("in", "out", "state") for k in range(len(tables.tensors))}
+    return identifiers([layer.name for layer in tables.layers], reserved=ports | numbered)
+
+
+def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
+    """The arguments of NAME_get_state: (name, its recurrent layers). First the model's state inputs, which are the
+    arguments of NAME_set_state, then every recurrent layer that no state input sets."""
+    groups = [(state.name, state.layers) for state in tables.state_inputs]
+    covered = {layer for _, layers in groups for layer in layers}
+    return groups + [(layer.name, (layer.name,)) for layer in tables.states if layer.name not in covered]
+
+
+# ------------------------------------------------------------------------------------------------------- context --
+
+
+def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) -> dict:
+    """Everything that the templates print."""
+    if tables.spec != SPEC_VERSION:
+        raise ValueError(f"tables of spec version {tables.spec}; this generator writes version {SPEC_VERSION}")
+    unknown = [layer for layer in tables.layers if layer.kind not in KINDS]
+    if unknown:
+        raise ValueError(f"layer {unknown[0].name}: no C is known for kind {unknown[0].kind}")
+    macro = name.upper()
+    ids = layer_ids(tables)
+    inputs = [_port(tables, x, "in", k, len(tables.inputs), macro) for k, x in enumerate(tables.inputs)]
+    outputs = [_port(tables, y, "out", k, len(tables.outputs), macro) for k, y in enumerate(tables.outputs)]
+    locals_ = _locals(tables, ids, inputs, outputs)
+    touched = {_resolve(tables, tensor)[0].name for tensor in locals_}
+    silent = [port.id for port, x in zip(inputs, tables.inputs, strict=True) if x not in touched]
+    arrays: list[Array] = []
+    calls = [_call(tables, layer, ids[layer.name], macro, locals_, arrays) for layer in tables.layers]
+    states = [call for call in calls if call.kind == "gru_i16"]
+    scratch = [call.ints["nb_neurons"] for call in states if not call.ints["reset_after"]]
+    groups = _groups(tables, macro, {call.name: call for call in states})
+    return {
+        "name": name,
+        "macro": macro,
+        "version": rtcore.__version__,
+        "spec": SPEC_VERSION,
+        "digest": comment(digest) or "not given",
+        "inputs": inputs,
+        "outputs": outputs,
+        "calls": calls,
+        "tabled": [call for call in calls if call.matrices or call.arrays],
+        "states": states,
+        "groups": groups,
+        "settable": groups[: len(tables.state_inputs)],
+        "locals": [local for local in locals_.values() if local.declaration],
+        "silent": silent,
+        "arrays": arrays,
+        "table_bytes": sum(array.nbytes for array in arrays),
+        "arena": tables.arena,
+        "scratch": max(scratch, default=0),
+        "max_neurons": tables.max_neurons,
+        "stack": STACK_BYTES,
+        "kernels": [file for file in kernel_files() if file.endswith(".c")],
+        "selftest": _selftest(tables, selftest) if selftest is not None else None,
+    }
+
+
+def _port(tables: Tables, tensor: str, what: str, index: int, count: int, macro: str) -> Port:
+    """Input or output number `index` of `count`; a single one has no number."""
+    t = tables.tensors[tensor]
+    id_ = what if count == 1 else f"{what}{index}"
+    return Port(id_, f"{macro}_{id_.upper()}", t.width, t.frac, f"{comment(tensor)}: [{t.width}], Q({t.frac})")
+
+
+def _groups(tables: Tables, macro: str, states: dict[str, Call]) -> list[dict]:
+    """Per argument of get_state: its Port and, per layer, (call, offset as C)."""
+    groups = []
+    named = state_groups(tables)
+    for k, (group, layers) in enumerate(named):
+        id_ = "state" if len(named) == 1 else f"state{k}"
+        sizes = [states[layer].ints["nb_neurons"] for layer in layers]
+        fracs = ", ".join(f"{comment(layer)} [{n}] Q({states[layer].frac})" for layer, n in zip(layers, sizes, strict=True))
+        members, before = [], []
+        for layer in layers:
+            members.append((states[layer], "".join(f" + {b}" for b in before)))
+            before.append(f"{states[layer].macro}_NEURONS")
+        port = Port(id_, f"{macro}_{id_.upper()}", sum(sizes), 0, f"{comment(group)}: {fracs}")
+        groups.append({"port": port, "members": members, "size": " + ".join(before)})
+    return groups
+
+
+def _locals(tables: Tables, ids: dict[str, str], inputs: list[Port], outputs: list[Port]) -> dict[str, Local]:
+    """Tensor -> how NAME_step spells it, for every tensor that a layer reads or writes."""
+    places: dict[str, Local] = {}
+    used = {name for layer in tables.layers for name in (*layer.inputs, layer.output)}
+    reserved = {"st", "w", *(port.id for port in [*inputs, *outputs])}
+    names = identifiers([name for name in tables.tensors if name in used], reserved=reserved)
+    for name in names:
+        root, offset = _resolve(tables, name)
+        if root.place == "arena":
+            base, offset = "st->arena", root.offset + offset
+        elif root.place == "state":
+            base = f"st->{ids[root.owner]}.view"
+        else:
+            base = (inputs if root.place == "input" else outputs)[root.index].id
+        if root.name == name and root.place != "arena":
+            places[name] = Local(base, "", "")
+            continue
+        tensor = tables.tensors[name]
+        const = "const " if root.place == "input" else ""
+        pointer = f"{const}int16_t *const {names[name]} = {base} + {offset};"
+        places[name] = Local(names[name], pointer, f"[{tensor.width}], Q({tensor.frac})")
+    return places
+
+
+def _resolve(tables: Tables, name: str) -> tuple[Tensor, int]:
+    """The tensor that owns the memory of `name`, and the offset in it; aliases nest."""
+    tensor, offset = tables.tensors[name], 0
+    while tensor.place == "alias":
+        offset += tensor.offset
+        tensor = tables.tensors[tensor.owner]
+    return tensor, offset
+
+
+def _call(
+    tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, Local], arrays: list[Array]
+) -> Call:
+    """The view of one layer; its tables go to `arrays`."""
+    call = Call(
+        kind=layer.kind,
+        name=comment(layer.name),
+        id=id_,
+        macro=f"{macro}_{id_.upper()}",
+        note=_note(tables, layer),
+        ints=layer.ints,
+        inputs=[places[name].id for name in layer.inputs],
+        output=places[layer.output].id,
+        frac=tables.tensors[layer.output].frac,
+    )
+    if layer.kind == "dense_i16":
+        call.matrices.append(_matrix(arrays, call, "matrix", pack_dense(layer), 1))
+    elif layer.kind == "gru_i16":
+        for which, matrix in zip(("input", "recurrent"), pack_gru(layer), strict=True):
+            call.matrices.append(_matrix(arrays, call, which, matrix, 3))
+    elif layer.kind == "affine_i16":
+        for field_ in ("mult", "bias", "shift"):
+            call.arrays[field_] = _array(arrays, f"{id_}_{field_}", layer.arrays[field_], f"[{layer.ints['n']}]")
+    return call
+
+
+def _note(tables: Tables, layer: Layer) -> str:
+    """One line on a layer: shapes and formats, with the tensors' names where the model says them."""
+    x = tables.tensors[layer.inputs[0]]
+    y = tables.tensors[layer.output]
+    ints = layer.ints
+    what = {number: name for name, number in ACTIVATIONS.items()}.get(ints.get("activation", 0), "")
+    formats = f"Q({x.frac}) -> Q({y.frac})"
+    name = comment(layer.name)
+    if layer.kind == "dense_i16":
+        return f"{name}: dense {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"
+    if layer.kind == "gru_i16":
+        form = "reset after" if ints["reset_after"] else "reset before"
+        return f"{name}: gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
+    if layer.kind in ("add_i16", "mul_i16"):
+        b = tables.tensors[layer.inputs[1]]
+        sign = "*" if layer.kind == "mul_i16" else "+" if ints["sign_b"] > 0 else "-"
+        return f"{name}: [{x.width}] Q({x.frac}) {sign} [{b.width}] Q({b.frac}) -> Q({y.frac})"
+    kind = {"activation_i16": what, "affine_i16": "affine", "rescale_i16": "rescale" if ints.get("shift") else "copy"}
+    return f"{name}: {kind[layer.kind]} [{ints['n']}], {formats}"
+
+
+def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> tuple:
+    """The tables of one matrix; returns (member of the layer's struct, matrix, member of rtcore_matrix_i16 -> array)."""
+    prefix = call.id if which == "matrix" else f"{call.id}_{which}"
+    rows = f"{gates} gates x {m.nb_rows // gates}" if gates > 1 else f"{m.nb_rows}"
+    columns = m.nb_inputs + m.nb_inputs % 2
+    bits = 8 * m.weights.itemsize
+    shifts = f"{m.shift.min()}..{m.shift.max()}"
+    packed = f"i{bits} [{rows} rows][{m.nb_inputs} columns], packed [{m.nb_rows // 4}][{columns // 2}][4][2]"
+    members = {f"w{bits}": _array(arrays, f"{prefix}_weights", m.weights, packed)}
+    wide = 8 * m.bias.itemsize
+    folded = ", rounding half included" if m.mult is None else ""
+    members[f"bias{wide}"] = _array(arrays, f"{prefix}_bias", m.bias, f"[{rows}], accumulators of {wide} bits{folded}")
+    if m.mult is not None:
+        members["mult"] = _array(arrays, f"{prefix}_mult", m.mult, f"[{rows}], (sum * mult) >> shift")
+    members["shift"] = _array(arrays, f"{prefix}_shift", m.shift, f"[{rows}], sum >> shift, {shifts}")
+    return which, m, members
+
+
+def _array(arrays: list[Array], id_: str, values: np.ndarray, note: str) -> str:
+    """Registers a table under a free identifier, which is returned."""
+    taken = {array.id for array in arrays}
+    (free,) = identifiers([id_], reserved=taken).values()
+    arrays.append(Array(free, C_TYPES[values.dtype], values.size, values.nbytes, note, wrapped(values)))
+    return free
+
+
+def wrapped(values: np.ndarray) -> list[str]:
+    """The elements of an array, comma after each, in lines of at most WIDTH columns with four of indentation."""
+    lines, line = [], "   "
+    for value in values.reshape(-1).tolist():
+        item = f" {value},"
+        if len(line) + len(item) > WIDTH:
+            lines.append(line)
+            line = "   "
+        line += item
+    return [*lines, line]
+
+
+def _selftest(tables: Tables, golden: Golden) -> dict:
+    """Golden vectors checked against the tables: number of steps and the values as C lines."""
+    wanted = [
+        ("inputs", golden.inputs, [tables.tensors[x].width for x in tables.inputs], np.int16, True),
+        ("outputs", golden.outputs, [tables.tensors[y].width for y in tables.outputs], np.int16, True),
+        ("states", golden.states, [layer.ints["nb_neurons"] for layer in tables.states], np.int32, False),
+    ]
+    if golden.initial is not None:
+        units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
+        sizes = [sum(units[layer] for layer in state.layers) for state in tables.state_inputs]
+        wanted.append(("initial", golden.initial, sizes, np.int16, False))
+    steps = golden.inputs[0].shape[0] if golden.inputs else 0
+    if steps < 1:
+        raise ValueError("golden vectors: at least one step is needed")
+    lines: dict = {"steps": steps, "initial": None}
+    for what, arrays, widths, dtype, stepped in wanted:
+        shapes = [(steps, width) if stepped else (width,) for width in widths]
+        if [a.shape for a in arrays] != shapes or any(a.dtype != dtype for a in arrays):
+            found = [f"{a.dtype}{list(a.shape)}" for a in arrays]
+            expected = [f"{np.dtype(dtype)}{list(s)}" for s in shapes]
+            raise ValueError(f"golden vectors: {what} are {found}, these tables need {expected}")
+        lines[what] = [wrapped(a) for a in arrays]
+    return lines
+
+
+# ------------------------------------------------------------------------------------------------------- writing --
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    """Writes files below out, all or none: everything is laid down beside out first and moved when complete."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; generate needs a directory to write into")
+    for path in files:
+        target = out / path
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a directory; generate writes a file of that name")
+        if out.exists() and target.parent.exists() and not target.parent.is_dir():
+            raise NotADirectoryError(f"{target.parent} is a file; generate needs a directory of that name")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    changed = [p for p, data in files.items() if not (out / p).is_file() or (out / p).read_bytes() != data]
+    made = [d for d in (out, *sorted({(out / p).parent for p in files})) if not d.exists()]
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    moved: list[str] = []
+    try:
+        for path in changed:
+            for kind, data in (("new", files[path]), ("old", (out / path).read_bytes() if (out / path).exists() else None)):
+                if data is not None:
+                    staged = staging / kind / path
+                    staged.parent.mkdir(parents=True, exist_ok=True)
+                    staged.write_bytes(data)
+        for directory in made:
+            directory.mkdir(exist_ok=True)
+        for path in changed:
+            os.replace(staging / "new" / path, out / path)
+            moved.append(path)
+    except BaseException:
+        for path in moved:
+            if (staging / "old" / path).exists():
+                os.replace(staging / "old" / path, out / path)
+            else:
+                (out / path).unlink()
+        for directory in reversed(made):
+            if directory.exists():
+                directory.rmdir()
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,155 @@
+"""The float reference: runs an imported graph in float64 (or float32) on numpy alone.
+
+This is what calibration observes and what the fixed-point net is compared with, so that neither needs torch or the
+length that an export saw. Streams are computed side by side, steps one after the other.
+
+Neighbours: `graph.py` (what runs), `signature.py` (axes), `ranges.py` (observes), `firmware_sim/compare.py` (compares).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from quantize.errors import QuantizeError
+from quantize.graph import Graph, Node
+from quantize.signature import from_frames, to_frames
+
+Observe = Callable[[str, np.ndarray], None]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)) in the dtype of x, accurate in both tails and without overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    """max(x, 0)."""
+    return np.maximum(x, 0)
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+    """x itself: the activation of a layer that has none."""
+    return x
+
+
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": linear,
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": relu,
+}
+
+
+def run_graph(graph: Graph, inputs: Any, dtype: Any = np.float64, observe: Observe | None = None) -> Any:
+    """Run the graph on what the model takes; return what the model returns, as arrays of `dtype`.
+
+    inputs:  see `signature.to_frames`: any batch size, any time length, a single stream with or without its batch axes.
+    dtype:   float64 or float32; everything is computed in it.
+    observe: called as observe(name, array) for every tensor, inputs first and then in execution order, with
+             [S, T, width]. For each gru node also, under "NODE:gates_input" and "NODE:gates_recurrent" (W x + b_ih and
+             U h + b_hh of r and z, [S, T, 2N]), "NODE:candidate_input" and "NODE:candidate_recurrent" (the same of n,
+             before r multiplies when reset_after, from r * h otherwise), "NODE:candidate" (the sum that the activation
+             takes), each [S, T, N], and "NODE:initial" [S, N] where the model takes an initial state. Arrays are the
+             run's own: do not write to them.
+
+    Raises QuantizeError for input that the model cannot take (see `to_frames`) and for any other dtype.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype(np.float64), np.dtype(np.float32)):
+        raise QuantizeError(f"the float reference runs in float64 or float32, not {dtype}")
+    frames, states, restore = to_frames(graph.signature, inputs, dtype)
+    notify: Observe = observe or (lambda name, array: None)
+    values = dict(frames)
+    for name, array in values.items():
+        notify(name, array)
+    run = _Run(states, notify, dtype)
+    for node in graph.nodes:
+        values[node.output] = OPS[node.op](node, [values[name] for name in node.inputs], run)
+        notify(node.output, values[node.output])
+    return from_frames(graph.signature, values, restore)
+
+
+class _Run:
+    """What operations need besides their inputs: initial states [S, rows, N], the observer, and the dtype."""
+
+    def __init__(self, states: dict[str, np.ndarray], observe: Observe, dtype: np.dtype) -> None:
+        self.states = states
+        self.observe = observe
+        self.dtype = dtype
+
+    def params(self, node: Node, *names: str) -> list[np.ndarray]:
+        return [node.params[name].astype(self.dtype) for name in names]
+
+
+def _linear(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    weight, bias = run.params(node, "weight", "bias")
+    return inputs[0] @ weight.T + bias
+
+
+def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    """h' = n + z * (h - n), the formulas of `quantize.nn.GRU`."""
+    weight_ih, weight_hh, bias_ih, bias_hh = run.params(node, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    act = ACTIVATIONS[node.attrs["activation"]]
+    x = inputs[0]
+    streams, steps, _ = x.shape
+    n = weight_hh.shape[1]
+    if node.attrs["initial"] is None:
+        h = np.zeros((streams, n), run.dtype)
+    else:
+        argument, row = node.attrs["initial"]
+        h = run.states[argument][:, row]
+        run.observe(f"{node.name}:initial", h)
+    from_input = x @ weight_ih.T + bias_ih
+    y = np.empty((streams, steps, n), run.dtype)
+    recurrent = np.empty((streams, steps, 3 * n), run.dtype)
+    candidate = np.empty((streams, steps, n), run.dtype)
+    gates_hh, candidate_hh = np.ascontiguousarray(weight_hh[: 2 * n].T), np.ascontiguousarray(weight_hh[2 * n :].T)
+    for t in range(steps):
+        recurrent[:, t, : 2 * n] = h @ gates_hh + bias_hh[: 2 * n]
+        gates = sigmoid(from_input[:, t, : 2 * n] + recurrent[:, t, : 2 * n])
+        r, z = gates[:, :n], gates[:, n:]
+        if node.attrs["reset_after"]:
+            recurrent[:, t, 2 * n :] = h @ candidate_hh + bias_hh[2 * n :]
+            candidate[:, t] = from_input[:, t, 2 * n :] + r * recurrent[:, t, 2 * n :]
+        else:
+            recurrent[:, t, 2 * n :] = (r * h) @ candidate_hh + bias_hh[2 * n :]
+            candidate[:, t] = from_input[:, t, 2 * n :] + recurrent[:, t, 2 * n :]
+        new = act(candidate[:, t])
+        h = new + z * (h - new)
+        y[:, t] = h
+    run.observe(f"{node.name}:gates_input", from_input[..., : 2 * n])
+    run.observe(f"{node.name}:gates_recurrent", recurrent[..., : 2 * n])
+    run.observe(f"{node.name}:candidate_input", from_input[..., 2 * n :])
+    run.observe(f"{node.name}:candidate_recurrent", recurrent[..., 2 * n :])
+    run.observe(f"{node.name}:candidate", candidate)
+    return y
+
+
+def _activation(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    return ACTIVATIONS[node.attrs["activation"]](inputs[0])
+
+
+def _affine(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    scale, offset = run.params(node, "scale", "offset")
+    return scale * inputs[0] + offset
+
+
+def _slice(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    return inputs[0][..., node.attrs["start"] : node.attrs["stop"]]
+
+
+OPS: dict[str, Callable[[Node, list[np.ndarray], _Run], np.ndarray]] = {
+    "linear": _linear,
+    "gru": _gru,
+    "activation": _activation,
+    "affine": _affine,
+    "add": lambda node, inputs, run: inputs[0] + inputs[1],
+    "sub": lambda node, inputs, run: inputs[0] - inputs[1],
+    "mul": lambda node, inputs, run: inputs[0] * inputs[1],
+    "concat": lambda node, inputs, run: np.concatenate(inputs, axis=-1),
+    "slice": _slice,
+}

@@ -1,0 +1,96 @@
+"""The imported model: a float graph over frames, and the float reference that runs it.
+
+A graph describes ONE STEP of a streaming model: every tensor is a vector of `width` features per frame; the batch and
+time axes are gone. `Signature` remembers how the model's own arguments and results lay their axes, so that a run can
+take and return what the torch module takes and returns.
+
+Neighbours: `torch_import.py` (makes a Graph), `float_run.py` (runs it in float64/float32), `ranges.py` (observes that
+run), `plan.py` (gives each tensor a format).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation. `where` is the place in the user's source ("model.py:12 in forward: ..."), for messages.
+
+    op           inputs   attrs                                                params (float64 arrays)
+    linear       x        -                                                    weight [N, M], bias [N]
+    gru          x        activation "tanh"|"relu"|..., reset_after bool,      weight_ih [3N, M], weight_hh [3N, N],
+                          initial: (state input name, row) or None             bias_ih [3N], bias_hh [3N]; gates r, z, n
+    activation   x        activation "sigmoid"|"tanh"|"relu"                   -
+    affine       x        -                                                    scale [N], offset [N]: y = scale * x + offset
+    add/sub/mul  a, b     - (widths equal, or one of them 1)                   -
+    concat       x1..xn   -                                                    -
+    slice        x        start, stop                                          -
+
+    bias arrays are always present (zeros when the module has none). A one-layer, one-direction gru per node.
+    """
+
+    op: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    attrs: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, np.ndarray] = field(default_factory=dict)
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of the model.
+
+    kind "frames": axes is one atom per axis, from "batch", "time", "feature"; tensor names the graph tensor.
+    kind "state":  an initial recurrent state; axes also use "layer" (rows, in order, of `layers` gru node names) and
+                   "one" (an axis of length 1).
+    """
+
+    name: str
+    kind: str
+    axes: tuple[str, ...]
+    tensor: str = ""
+    layers: tuple[str, ...] = ()
+    width: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result of the model.
+
+    axes: per axis a tuple of atoms ("batch", "time", "feature", "layer"), in order: () is an axis of length 1, a longer
+          tuple a merged axis. Without "time" the result is the last step's value. tensors: one graph tensor, or one
+          per row of the "layer" axis. state: True when it is a returned recurrent state (h_n).
+    """
+
+    name: str
+    axes: tuple[tuple[str, ...], ...]
+    tensors: tuple[str, ...]
+    state: bool = False
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How the model is called: positional/keyword arguments in order, results, and the result's container.
+
+    container: "single", "tuple", "list" or "dict" (keys = Result.name), nested containers are flattened to "tuple".
+    """
+
+    arguments: tuple[Argument, ...]
+    results: tuple[Result, ...]
+    container: str = "single"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """nodes in execution order; widths of every tensor, inputs included."""
+
+    nodes: tuple[Node, ...]
+    widths: dict[str, int]
+    signature: Signature
+    notes: tuple[str, ...] = ()  # what the importer decided and says so, e.g. "streaming: time is axis 1 of x"

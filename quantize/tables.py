@@ -1,0 +1,268 @@
+"""Graph + plan -> rtcore.Tables: weights rounded, calls in order, memory placed.
+
+One builder per graph op; each emits the layer records of SPEC.md section 7. Neighbours: `plan.py` (formats),
+`weights.py` (rounding and proofs), `arena.py` (placement), `rtcore/tables.py` (the records).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from quantize.arena import Lifetime, place
+from quantize.errors import PlanError
+from quantize.graph import Graph, Node
+from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA, Plan
+from quantize.weights import Matrix, finest_target, multiplier, quantize_matrix
+from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
+
+
+class Builder:
+    """Collects layers and tensors while the nodes are walked in order."""
+
+    def __init__(self, graph: Graph, plan: Plan, weight_bits: int | Mapping[str, int], acc_bits: int | None):
+        self.graph = graph
+        self.plan = plan
+        self.weight_bits = weight_bits
+        self.acc_bits = acc_bits
+        self.layers: list[Layer] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.proofs: dict[str, dict] = {}
+
+    # ----------------------------------------------------------------------------------------------- records --
+
+    def frac(self, name: str) -> int:
+        return self.tensors[name].frac
+
+    def tensor(self, name: str, frac: int, place: str = "arena", width: int | None = None, **where) -> None:
+        width = self.graph.widths[name] if width is None else width
+        self.tensors[name] = Tensor(name, width, frac, place, **where)
+
+    def emit(self, kind: str, name: str, inputs: tuple[str, ...], output: str, ints: dict, arrays=None) -> None:
+        self.layers.append(Layer(kind, name, inputs, output, ints, arrays or {}))
+
+    def bits(self, node: str, matrix: str = "") -> int:
+        """Weight bits of a matrix: an int for all, or a mapping by "node.matrix", "node" and "*"."""
+        if isinstance(self.weight_bits, int):
+            return self.weight_bits
+        for key in (f"{node}.{matrix}", node, "*"):
+            if key in self.weight_bits:
+                return self.weight_bits[key]
+        return 16
+
+    def matrix(self, node: Node, which: str, w: np.ndarray, b: np.ndarray, x_frac: int, target) -> Matrix:
+        label = f"{node.op} {node.name}" + (f", {which} weights" if which else "")
+        m = quantize_matrix(w, b, x_frac, target, self.bits(node.name, which), self.acc_bits, label)
+        self.proofs[f"{node.name}.{which}" if which else node.name] = asdict(m.proof)
+        return m
+
+    # ------------------------------------------------------------------------------------------- one per op --
+
+    def linear(self, node: Node) -> None:
+        fused = self.plan.fused.get(node.name)
+        activation = fused.attrs["activation"] if fused else "linear"
+        output = fused.output if fused else node.output
+        x_frac, w = self.frac(node.inputs[0]), node.params["weight"]
+        frac = self.plan.frac[output]
+        target = PRE_FRAC if activation in BOUNDED else frac
+        finest = finest_target(w, x_frac, self.bits(node.name))
+        if finest < target:
+            if activation in BOUNDED:
+                raise PlanError(f"linear {node.name} ({node.where}): weights to {np.abs(w).max():g} on inputs of frac {x_frac}: "
+                                f"pre-activations of 2^{31 - PRE_FRAC} and more; scale the weights or the features down")
+            frac = target = finest
+        m = self.matrix(node, "", w, node.params["bias"], x_frac, target)
+        n, columns = w.shape
+        self.tensor(output, frac)
+        self.emit(
+            "dense_i16",
+            node.name,
+            node.inputs,
+            output,
+            dict(nb_inputs=columns, nb_neurons=n, activation=ACTIVATIONS[activation], acc_bits=m.proof.acc_bits),
+            dict(weights=m.weights, bias=m.bias, mult=m.mult, shift=m.shift),
+        )
+
+    def gru(self, node: Node) -> None:
+        plan, p = self.plan.gru[node.name], node.params
+        units, columns = p["weight_hh"].shape[1], p["weight_ih"].shape[1]
+        order = np.r_[units : 2 * units, 0:units, 2 * units : 3 * units]  # torch's r z n to the lineage's z r h
+        x_frac = self.frac(node.inputs[0])
+        sides = {
+            "input": (p["weight_ih"][order], p["bias_ih"][order], x_frac),
+            "recurrent": (p["weight_hh"][order], p["bias_hh"][order], plan.state_frac),
+        }
+        finest = [finest_target(w, frac, self.bits(node.name, side)) for side, (w, _, frac) in sides.items()]
+        gate_frac, candidate_frac = min(plan.gate_frac, *finest), min(plan.candidate_frac, *finest)
+        activation = node.attrs["activation"]
+        top = PRE_FRAC if activation in BOUNDED else plan.state_frac + STATE_EXTRA
+        if gate_frac < 0 or top - candidate_frac > 31:
+            raise PlanError(f"gru {node.name} ({node.where}): pre-activations need {gate_frac} fractional bits for gates and "
+                            f"{candidate_frac} for the candidate; scale the features down")
+        ints = dict(
+            nb_inputs=columns,
+            nb_neurons=units,
+            activation=ACTIVATIONS[activation],
+            reset_after=int(node.attrs["reset_after"]),
+            gate_shift=PRE_FRAC - gate_frac,
+            candidate_shift=top - candidate_frac,
+            state_frac=plan.state_frac,
+        )
+        arrays = {}
+        for side, (w, b, frac) in sides.items():
+            m = self.matrix(node, side, w, b, frac, np.repeat([gate_frac, gate_frac, candidate_frac], units))
+            ints[f"{side}_acc_bits"] = m.proof.acc_bits
+            arrays |= {f"{side}_{key}": getattr(m, key) for key in ("weights", "bias", "mult", "shift")}
+        self.tensor(node.output, plan.state_frac, "state", owner=node.name)
+        self.emit("gru_i16", node.name, node.inputs, node.output, ints, arrays)
+
+    def activation(self, node: Node) -> None:
+        if any(fused is node for fused in self.plan.fused.values()):
+            return
+        (x,) = node.inputs
+        kind = node.attrs["activation"]
+        self.tensor(node.output, 15 if kind in BOUNDED else self.frac(x))
+        ints = dict(n=self.graph.widths[x], activation=ACTIVATIONS[kind], shift=PRE_FRAC - self.frac(x) if kind in BOUNDED else 0)
+        self.emit("activation_i16", node.name, node.inputs, node.output, ints)
+
+    def affine(self, node: Node) -> None:
+        (x,) = node.inputs
+        scale, offset = node.params["scale"], node.params["offset"]
+        frac = self.plan.frac[node.output]
+        largest = float(np.abs(scale).max(initial=0.0))
+        if largest > 0:
+            frac = min(frac, self.frac(x) + 14 - math.frexp(largest)[1])
+        pairs = [multiplier(abs(c) * 2.0 ** (frac - self.frac(x)), float(d), frac, node.name) for c, d in zip(scale, offset)]
+        shift = np.array([s for _, s in pairs], np.uint8)
+        mult = np.array([np.sign(c) * round(abs(c) * 2.0 ** (frac - self.frac(x) + s)) for c, (_, s) in zip(scale, pairs)])
+        bias = np.array([math.floor(d * 2.0 ** (frac + s) + 0.5) for d, (_, s) in zip(offset, pairs)], np.int64)
+        self.tensor(node.output, frac)
+        self.emit(
+            "affine_i16",
+            node.name,
+            node.inputs,
+            node.output,
+            dict(n=len(pairs)),
+            dict(mult=np.clip(mult, -32767, 32767).astype(np.int16), bias=bias, shift=shift),
+        )
+
+    def add(self, node: Node) -> None:
+        a, b = node.inputs
+        frac = self.plan.frac[node.output]
+        common = max(self.frac(a), self.frac(b), frac)
+        self.tensor(node.output, frac)
+        ints = self.pair(node) | dict(
+            shift_a=common - self.frac(a),
+            shift_b=common - self.frac(b),
+            sign_b=-1 if node.op == "sub" else 1,
+            shift=common - frac,
+        )
+        self.emit("add_i16", node.name, node.inputs, node.output, ints)
+
+    def mul(self, node: Node) -> None:
+        frac = min(self.plan.frac[node.output], sum(self.frac(x) for x in node.inputs))
+        self.tensor(node.output, frac)
+        shift = sum(self.frac(x) for x in node.inputs) - frac
+        self.emit("mul_i16", node.name, node.inputs, node.output, self.pair(node) | dict(shift=shift))
+
+    def pair(self, node: Node) -> dict:
+        n = self.graph.widths[node.output]
+        strides = (int(self.graph.widths[x] == n) for x in node.inputs)
+        return dict(zip(("n", "stride_a", "stride_b"), (n, *strides), strict=True))
+
+    def concat(self, node: Node) -> None:
+        frac = min(self.frac(x) for x in node.inputs)
+        self.tensor(node.output, frac)
+        offset = 0
+        for i, x in enumerate(node.inputs):
+            segment, width = f"{node.output}[{i}]", self.graph.widths[x]
+            self.tensor(segment, frac, "alias", width, owner=node.output, offset=offset)
+            self.emit("rescale_i16", f"{node.name}[{i}]", (x,), segment, dict(n=width, shift=self.frac(x) - frac))
+            offset += width
+
+    def slice(self, node: Node) -> None:
+        (x,) = node.inputs
+        self.tensor(node.output, self.frac(x), "alias", owner=x, offset=node.attrs["start"])
+
+
+BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
+    "linear": Builder.linear,
+    "gru": Builder.gru,
+    "activation": Builder.activation,
+    "affine": Builder.affine,
+    "add": Builder.add,
+    "sub": Builder.add,
+    "mul": Builder.mul,
+    "concat": Builder.concat,
+    "slice": Builder.slice,
+}
+
+
+def build_tables(
+    graph: Graph, plan: Plan, weight_bits: int | Mapping[str, int] = 16, acc_bits: int | None = None
+) -> Tables:
+    """The fixed-point net of a graph. Raises PlanError, naming the layer, for what no format carries."""
+    builder = Builder(graph, plan, weight_bits, acc_bits)
+    arguments = graph.signature.arguments
+    frames = [a for a in arguments if a.kind == "frames"]
+    for i, argument in enumerate(frames):
+        builder.tensor(argument.tensor, plan.frac[argument.tensor], "input", index=i)
+    for node in graph.nodes:
+        BUILDERS[node.op](builder, node)
+    outputs = give_outputs(builder, [r.tensors[0] for r in graph.signature.results if not r.state])
+    arena = place_arena(builder)
+    return Tables(
+        tensors=builder.tensors,
+        layers=tuple(builder.layers),
+        inputs=tuple(a.tensor for a in frames),
+        outputs=tuple(outputs),
+        state_inputs=tuple(StateInput(a.name, a.layers) for a in arguments if a.kind == "state"),
+        arena=arena,
+        meta=dict(proofs=builder.proofs, notes=list(graph.notes), limits=plan.limits),
+    )
+
+
+def root(tensors: Mapping[str, Tensor], name: str) -> str:
+    """The tensor that an alias ends in."""
+    while tensors[name].place == "alias":
+        name = tensors[name].owner
+    return name
+
+
+def give_outputs(builder: Builder, results: list[str]) -> list[str]:
+    """Writes a result straight into the caller's buffer where a call produces it; copies it there otherwise."""
+    names = []
+    for index, name in enumerate(results):
+        tensor = builder.tensors[name]
+        if tensor.place == "arena":
+            builder.tensors[name] = replace(tensor, place="output", index=index)
+        else:
+            copy = f"{name}:out{index}"
+            builder.tensor(copy, tensor.frac, "output", tensor.width, index=index)
+            builder.emit("rescale_i16", copy, (name,), copy, dict(n=tensor.width, shift=0))
+            name = copy
+        names.append(name)
+    return names
+
+
+def place_arena(builder: Builder) -> int:
+    """Gives arena tensors their offsets; returns the arena's size in elements."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for i, layer in enumerate(builder.layers):
+        for name in (*layer.inputs, layer.output):
+            owner = root(builder.tensors, name)
+            first.setdefault(owner, i)
+            last[owner] = i
+    lifetimes = [
+        Lifetime(name, tensor.width, first[name], last[name])
+        for name, tensor in builder.tensors.items()
+        if tensor.place == "arena"
+    ]
+    offsets, size = place(lifetimes)
+    for name, offset in offsets.items():
+        builder.tensors[name] = replace(builder.tensors[name], offset=offset)
+    return size

@@ -1,0 +1,31 @@
+"""rtcore: runs dense and recurrent layers in fixed point, on the host, with the kernels that the firmware compiles.
+
+Needs numpy alone. The arithmetic is C99 in `csrc`; the Cython classes hold and call it. Neighbours above: `quantize`
+(makes the tables), `firmware_sim` (runs the same kernels on an emulated microcontroller).
+"""
+
+from rtcore.dense_f32 import DenseF32
+from rtcore.dense_i16 import DenseI16
+from rtcore.elementwise_i16 import ElementwiseI16
+from rtcore.gru_f32 import GRUF32
+from rtcore.gru_i16 import GruI16
+from rtcore.net import Net, NetRun
+from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StateInput, Tables, Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ACTIVATIONS",
+    "SPEC_VERSION",
+    "DenseF32",
+    "DenseI16",
+    "ElementwiseI16",
+    "GRUF32",
+    "GruI16",
+    "Layer",
+    "Net",
+    "NetRun",
+    "StateInput",
+    "Tables",
+    "Tensor",
+]

@@ -1,0 +1,31 @@
+"""The one list of kernel sources and compiler flags, for setup.py, for the firmware and for the tests.
+
+Neighbours: `setup.py` (host extensions), `quantize/emit_c.py` (copies the sources), `firmware_sim/toolchain.py` (compiles
+what was copied). Imports nothing of the package, so that setup.py can load it by path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CSRC = Path(__file__).resolve().parent / "csrc"
+
+# Kernel sources by dtype; every header in csrc goes with either.
+SOURCES_I16 = (
+    "rtcore_sigma.c",
+    "rtcore_matrix_i16.c",
+    "rtcore_dense_i16.c",
+    "rtcore_gru_i16.c",
+    "rtcore_elementwise_i16.c",
+)
+SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
+
+# What every kernel and every generated file compiles under without a warning, gcc and clang.
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror")
+
+# Float kernels give the same bits everywhere only when no multiply-add is contracted.
+KERNEL_FLAGS = ("-std=c99", "-ffp-contract=off")
+
+HOST_MAX_NEURONS = 2048
+HOST_FLAGS = ("-O3", "-ffp-contract=off", f"-DRTCORE_MAX_NEURONS={HOST_MAX_NEURONS}", "-include", "rtcore_host.h")
+SANITIZE_FLAGS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")

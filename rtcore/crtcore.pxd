@@ -1,0 +1,93 @@
+# crtcore.pxd - the C headers as Cython sees them. Nothing here but declarations: structs are the C structs themselves,
+# so a class that embeds one mirrors the firmware's by identity.
+# Neighbours: csrc/rtcore.h, csrc/rtcore_fixed.h, csrc/rtcore_matrix_i16.h, host/rtcore_host.h.
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+
+cdef extern from "rtcore_host.h":
+    long rtcore_host_saturated  # thread-local: values clipped by more than one LSB since it was last set to 0
+
+cdef extern from "rtcore.h" nogil:
+    enum:
+        RTCORE_MAX_NEURONS
+        RTCORE_SPEC_VERSION
+
+    ctypedef struct rtcore_matrix_i16:
+        const int8_t *w8
+        const int16_t *w16
+        const int32_t *bias32
+        const int64_t *bias64
+        const int16_t *mult
+        const uint8_t *shift
+        int nb_inputs
+        int nb_rows
+
+    ctypedef struct rtcore_dense_i16:
+        rtcore_matrix_i16 matrix
+        int nb_inputs
+        int nb_neurons
+        int activation
+
+    int rtcore_dense_i16_check(const rtcore_dense_i16 *layer)
+    void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input)
+
+    ctypedef struct rtcore_gru_i16:
+        rtcore_matrix_i16 input
+        rtcore_matrix_i16 recurrent
+        int nb_inputs
+        int nb_neurons
+        int activation
+        int reset_after
+        int gate_shift
+        int candidate_shift
+        int state_frac
+
+    int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity)
+    void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+                             int16_t *scratch)
+    void rtcore_gru_i16_set_state(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *values)
+
+    void rtcore_activation_i16(int16_t *output, const int16_t *input, int n, int activation, int shift)
+    void rtcore_add_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n,
+                        int shift_a, int shift_b, int sign_b, int shift)
+    void rtcore_mul_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n,
+                        int shift)
+    void rtcore_affine_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
+                           const uint8_t *shift, int n)
+    void rtcore_rescale_i16(int16_t *output, const int16_t *input, int n, int shift)
+
+    ctypedef struct rtcore_dense_f32:
+        const float *bias
+        const float *input_weights
+        int nb_inputs
+        int nb_neurons
+        int activation
+
+    int rtcore_dense_f32_check(const rtcore_dense_f32 *layer)
+    void rtcore_dense_f32_step(const rtcore_dense_f32 *layer, float *output, const float *input)
+
+    ctypedef struct rtcore_gru_f32:
+        const float *bias
+        const float *input_weights
+        const float *recurrent_weights
+        int nb_inputs
+        int nb_neurons
+        int activation
+        int reset_after
+
+    int rtcore_gru_f32_check(const rtcore_gru_f32 *gru, int capacity)
+    void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch)
+    void rtcore_activation_f32(float *output, const float *input, int n, int activation)
+
+cdef extern from "rtcore_fixed.h" nogil:
+    enum:
+        RTCORE_STATE_ONE
+    int16_t rtcore_view(int32_t state)
+    int32_t rtcore_sigma(int32_t a)
+    int32_t rtcore_tanh(int32_t a)
+    int16_t rtcore_sigmoid_q15(int32_t a)
+    int16_t rtcore_tanh_q15(int32_t a)
+
+cdef extern from "rtcore_matrix_i16.h" nogil:
+    int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix)
+    void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int64_t *sums)
+    void rtcore_matrix_i16_rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows)

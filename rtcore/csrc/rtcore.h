@@ -1,0 +1,156 @@
+/* rtcore.h - the layers: const tables in, one frame at a time through.
+ *
+ * What a firmware includes. SPEC.md fixes every number computed here; the structs below only name the tables.
+ * Neighbours: rtcore_fixed.h (the integer primitives), rtcore_<kind>_<dtype>.c (one kernel each),
+ * rtcore_lineage.h (the same float layers under the names of the RNNoise/Opus family).
+ *
+ * Three kinds of memory, never mixed: layer structs and what they point to are const (flash); a recurrent layer's
+ * state is the caller's arrays; scratch is the caller's and holds nothing between calls. A *_step() cannot fail and
+ * validates nothing; *_check() validates a layer once, when it is loaded, on host and MCU alike.
+ *
+ * Activations are int16 with one power-of-two format per tensor: value = raw * 2^-frac. All of -32768..32767 is legal.
+ */
+#ifndef RTCORE_H
+#define RTCORE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RTCORE_SPEC_VERSION 1 /* of SPEC.md: the numbers and the table format */
+
+/* Widest layer a build accepts; it sizes the scratch of recurrent layers (2 bytes a neuron for i16, 12 for f32).
+ * The generated header sets it from the model; define it yourself to share one scratch between nets. */
+#ifndef RTCORE_MAX_NEURONS
+#define RTCORE_MAX_NEURONS 256
+#endif
+
+/* Fails to compile when the constant expression is 0 (strict C99 has no _Static_assert). */
+#define RTCORE_STATIC_ASSERT(name, condition) typedef char rtcore_assert_##name[(condition) ? 1 : -1]
+
+RTCORE_STATIC_ASSERT(int_holds_32_bits, sizeof(int) >= 4);
+
+/* Activation of a layer, or of a GRU's candidate. */
+#define RTCORE_ACTIVATION_LINEAR 0
+#define RTCORE_ACTIVATION_SIGMOID 1
+#define RTCORE_ACTIVATION_TANH 2
+#define RTCORE_ACTIVATION_RELU 3
+
+/* What a *_check() returns: 0, or the first thing that is wrong. */
+#define RTCORE_OK 0
+#define RTCORE_E_SHAPE (-1)      /* nb_inputs or nb_neurons below 1, or matrices that do not match */
+#define RTCORE_E_CAPACITY (-2)   /* nb_neurons above the capacity that the caller's scratch was sized for */
+#define RTCORE_E_ACTIVATION (-3) /* not one of RTCORE_ACTIVATION_* */
+#define RTCORE_E_TABLE (-4)      /* a table is missing, or two where there must be one */
+#define RTCORE_E_SHIFT (-5)      /* a shift or a multiplier outside its range */
+#define RTCORE_E_WEIGHT (-6)     /* -32768 among int16 weights (the range is symmetric: -32767..32767) */
+
+/* ------------------------------------------------------------------------------------------------ fixed point -- */
+
+/* Rows of weights with bias and requantization: out[r] = requantize(bias[r] + sum_c w[r][c] * x[c]).
+ * nb_rows is padded to a multiple of 4 with zero rows; columns are padded to even with zeros.
+ * Weights are packed in groups of 4 rows, by column pairs: [nb_rows/4][columns/2][4][2].
+ * Exactly one of w8/w16 and exactly one of bias32/bias64 is set; the bias' width is the accumulator's width. */
+typedef struct {
+    const int8_t *w8;      /* i8  [nb_rows/4][columns/2][4][2], -128..127, flash */
+    const int16_t *w16;    /* i16 [nb_rows/4][columns/2][4][2], -32767..32767, flash */
+    const int32_t *bias32; /* i32 [nb_rows], at the accumulator's scale; the plan has proven that no sum leaves int32 */
+    const int64_t *bias64; /* i64 [nb_rows], at the accumulator's scale */
+    const int16_t *mult;   /* i16 [nb_rows], 1..32767: out = (acc * mult + half) >> shift; NULL: mult is 1 and the
+                              half is already in the bias: out = acc >> shift */
+    const uint8_t *shift;  /* u8  [nb_rows], 0..62 (0..31 for bias32 without mult) */
+    int nb_inputs;         /* columns before padding, 1.. */
+    int nb_rows;           /* rows after padding, 4, 8, .. */
+} rtcore_matrix_i16;
+
+/* y = activation(W x + b). Linear and ReLU leave in the format that the matrix requantizes to; sigmoid and tanh take
+ * Q22 pre-activations from the matrix and leave in Q0.15. */
+typedef struct {
+    rtcore_matrix_i16 matrix; /* nb_rows = nb_neurons rounded up to 4 */
+    int nb_inputs;
+    int nb_neurons;
+    int activation;
+} rtcore_dense_i16;
+
+int rtcore_dense_i16_check(const rtcore_dense_i16 *layer);
+/* output: i16 [nb_neurons]; input: i16 [nb_inputs]; they must not overlap. */
+void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input);
+
+/* Gated recurrent unit, the wide recurrence of SPEC.md 5. Rows of both matrices come in groups of 4 units, gate by
+ * gate: group 3b is update (z), 3b+1 reset (r), 3b+2 candidate (h) of units 4b..4b+3.
+ * z, r requantize to Q(22 - gate_shift); the candidate's two sums to Q(22 - candidate_shift) for sigmoid and tanh,
+ * to Q(state_frac + 15 - candidate_shift) for linear and ReLU. */
+typedef struct {
+    rtcore_matrix_i16 input;     /* Wx: 3 * round_up(nb_neurons, 4) rows of nb_inputs */
+    rtcore_matrix_i16 recurrent; /* Rh: as many rows of nb_neurons */
+    int nb_inputs;
+    int nb_neurons;
+    int activation;      /* of the candidate */
+    int reset_after;     /* 1: h~ = act(Wx + r o (R h + b)), as torch; 0: h~ = act(Wx + R (r o h) + b) */
+    int gate_shift;      /* 0..22 */
+    int candidate_shift; /* 0..31 */
+    int state_frac;      /* frac of the int16 view, -16..30; at most 15 for sigmoid and tanh; the state has 15 more */
+} rtcore_gru_i16;
+
+/* capacity: number of elements of the scratch that steps will be given. */
+int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity);
+/* state: i32 [nb_neurons], Q(state_frac + 15), -2^30..2^30; view: i16 [nb_neurons], Q(state_frac), the state rounded:
+ * this is the layer's output, and what the next step's matrices read. scratch: i16 [nb_neurons], only for
+ * reset_after 0 (else it may be NULL). input: i16 [nb_inputs], not overlapping the others. */
+void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+                         int16_t *scratch);
+/* The state whose view is given (view, i16 [nb_neurons]); with view == NULL all zeros. Sets both. */
+void rtcore_gru_i16_set_state(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *values);
+
+/* Elementwise operations on vectors of n; every sum is exact and rounded once, then saturated. Shifts are in SPEC.md 6.
+ * stride 0 repeats a single element. Output may be one of the inputs. */
+/* x: Q(22 - shift), shift -8..38 -> sigmoid or tanh in Q0.15; linear and ReLU keep the format, shift unused. */
+void rtcore_activation_i16(int16_t *output, const int16_t *input, int n, int activation, int shift);
+/* a * 2^shift_a + sign_b * b * 2^shift_b, then >> shift; shifts 0..46, sign_b 1 or -1. */
+void rtcore_add_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n, int shift_a,
+                    int shift_b, int sign_b, int shift);
+/* a * b >> shift, shift 0..62. */
+void rtcore_mul_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n, int shift);
+/* (x * mult + bias) >> shift, element by element; mult i16 [n], bias i64 [n] (|bias| < 2^61), shift u8 [n] 0..62. */
+void rtcore_affine_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
+                       const uint8_t *shift, int n);
+/* x >> shift, shift 0..46; 0 copies. */
+void rtcore_rescale_i16(int16_t *output, const int16_t *input, int n, int shift);
+
+/* ---------------------------------------------------------------------------------------------------- float32 -- */
+
+/* Fields, order, layout and gate order of the RNNoise/Opus family: its table initialisers compile unchanged. */
+typedef struct {
+    const float *bias;          /* f32 [nb_neurons] */
+    const float *input_weights; /* f32 [nb_inputs][nb_neurons]: column-major, stride nb_neurons */
+    int nb_inputs;
+    int nb_neurons;
+    int activation;
+} rtcore_dense_f32;
+
+typedef struct {
+    const float *bias;              /* f32 [3N], z r h; [6N] with reset_after: input's, then recurrent's */
+    const float *input_weights;     /* f32 [nb_inputs][3N] */
+    const float *recurrent_weights; /* f32 [N][3N] */
+    int nb_inputs;
+    int nb_neurons; /* N */
+    int activation; /* of the candidate */
+    int reset_after;
+} rtcore_gru_f32;
+
+int rtcore_dense_f32_check(const rtcore_dense_f32 *layer);
+void rtcore_dense_f32_step(const rtcore_dense_f32 *layer, float *output, const float *input);
+
+int rtcore_gru_f32_check(const rtcore_gru_f32 *gru, int capacity);
+/* state: f32 [N], read and replaced: it is the output. scratch: f32 [3N]. h' = z h + (1 - z) h~. */
+void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch);
+
+void rtcore_activation_f32(float *output, const float *input, int n, int activation);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

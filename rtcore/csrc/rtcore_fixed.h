@@ -1,0 +1,86 @@
+/* rtcore_fixed.h - the named primitives that all int16 arithmetic goes through, and sigmoid and tanh.
+ *
+ * Number domains (SPEC.md 2-5):
+ *   ACT   int16, Q(frac) of its tensor          activations, inputs, outputs, the view of a state
+ *   ACC   int32 or int64, Q of matrix row       exact sums; proven not to overflow
+ *   PRE   int32, Q22, never INT32_MIN           pre-activations of sigmoid and tanh: +-512
+ *   GATE  int32 0..2^31-1, Q0.32                sigma(-|a|), the smaller of z and 1 - z
+ *   STATE int32 -2^30..2^30, Q(frac + 15)       recurrent state
+ *
+ * Rounding is half up everywhere: floor(x + 1/2). Every shift of a negative number is written so that C99 defines it
+ * (compilers see one instruction). Neighbours: rtcore_sigma.c (the table), rtcore_matrix_i16.h, the *_i16.c kernels.
+ */
+#ifndef RTCORE_FIXED_H
+#define RTCORE_FIXED_H
+
+#include <stdint.h>
+
+/* Called when a value is clipped by more than one LSB. A host build counts; nothing may change a number here. */
+#ifndef RTCORE_ON_SATURATE
+#define RTCORE_ON_SATURATE() ((void)0)
+#endif
+
+#define RTCORE_PRE_FRAC 22       /* fractional bits of PRE */
+#define RTCORE_STATE_EXTRA 15    /* fractional bits that STATE has beyond its ACT view */
+#define RTCORE_STATE_ONE 1073741824 /* 2^30: the state at the end of the view's range */
+
+/* floor(v / 2^shift), shift 0..31 */
+static inline int32_t rtcore_asr32(int32_t v, int shift) { return v < 0 ? ~(~v >> shift) : v >> shift; }
+
+/* floor(v / 2^shift), shift 0..63 */
+static inline int64_t rtcore_asr64(int64_t v, int shift) { return v < 0 ? ~(~v >> shift) : v >> shift; }
+
+/* v / 2^shift rounded half up, shift 0..62; |v| + 2^61 must fit int64 */
+static inline int64_t rtcore_rshift_round(int64_t v, int shift) {
+    return shift > 0 ? rtcore_asr64(v + ((int64_t)1 << (shift - 1)), shift) : v;
+}
+
+/* to ACT: -32768..32767 */
+static inline int16_t rtcore_sat16(int64_t v) {
+    if (v > 32767) {
+        if (v > 32768) {
+            RTCORE_ON_SATURATE();
+        }
+        return 32767;
+    }
+    if (v < -32768) {
+        RTCORE_ON_SATURATE();
+        return -32768;
+    }
+    return (int16_t)v;
+}
+
+/* to PRE: -(2^31-1)..2^31-1 */
+static inline int32_t rtcore_sat32(int64_t v) {
+    if (v > INT32_MAX) {
+        RTCORE_ON_SATURATE();
+        return INT32_MAX;
+    }
+    if (v < -INT32_MAX) {
+        RTCORE_ON_SATURATE();
+        return -INT32_MAX;
+    }
+    return (int32_t)v;
+}
+
+/* STATE to its ACT view */
+static inline int16_t rtcore_view(int32_t state) {
+    return rtcore_sat16(rtcore_asr32(state + (1 << (RTCORE_STATE_EXTRA - 1)), RTCORE_STATE_EXTRA));
+}
+
+/* GATE x any int32: s * v / 2^32 rounded half up */
+static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
+    return (int32_t)rtcore_asr64((int64_t)s * v + 2147483648LL, 32);
+}
+
+/* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */
+int32_t rtcore_sigma(int32_t a);
+
+/* tanh of a PRE in Q30: -(2^30-1)..2^30-1, odd */
+int32_t rtcore_tanh(int32_t a);
+
+/* sigmoid and tanh of a PRE as ACT in Q0.15 (1.0 saturates to 32767) */
+int16_t rtcore_sigmoid_q15(int32_t a);
+int16_t rtcore_tanh_q15(int32_t a);
+
+#endif

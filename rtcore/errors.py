@@ -1,0 +1,70 @@
+"""What a wrong layer gets: one table from the kernels' codes to messages, and the checks that layer classes share.
+
+Neighbours: `csrc/rtcore.h` (RTCORE_E_*, what a *_check() returns), the layer classes `*_i16.pyx` and `*_f32.pyx`.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from rtcore.tables import ACTIVATIONS
+
+REMAKE = "make the tables again from the model"
+
+# RTCORE_E_*: name in rtcore.h, what is wrong and what to do.
+CODES = {
+    -1: ("SHAPE", "nb_inputs or nb_neurons is below 1, or a matrix does not match them; " + REMAKE),
+    -2: (
+        "CAPACITY",
+        "nb_neurons is above the capacity{limit}; use a narrower layer, or build with a larger RTCORE_MAX_NEURONS",
+    ),
+    -3: ("ACTIVATION", "the activation is none of " + ", ".join(f"{n} ({i})" for n, i in ACTIVATIONS.items())),
+    -4: ("TABLE", "a table is missing, or two are given where there must be one; " + REMAKE),
+    -5: ("SHIFT", "a shift or a multiplier is outside its range; " + REMAKE),
+    -6: ("WEIGHT", "-32768 is among the int16 weights, whose range is -32767..32767; " + REMAKE),
+}
+
+
+class RtcoreError(ValueError):
+    """A layer, a table or a frame that the kernels cannot take. The message names it, its value, the limit, the remedy."""
+
+
+def check(code: int, where: str, limit: int | None = None) -> None:
+    """Raises RtcoreError for what a C *_check() returned, unless that is 0.
+
+    where: the layer and its values, as the message's beginning. limit: the capacity that the check was given.
+    """
+    if code == 0:
+        return
+    _, message = CODES.get(code, ("", f"the kernel's check returned the unknown code {code}"))
+    raise RtcoreError(f"{where}: {message.format(limit='' if limit is None else f' {limit}')}")
+
+
+def activation_number(activation: int | str, where: str) -> int:
+    """RTCORE_ACTIVATION_* of a name in rtcore.tables.ACTIVATIONS; a number passes, for the kernel's check to judge."""
+    if isinstance(activation, str):
+        if activation not in ACTIVATIONS:
+            raise RtcoreError(f"{where}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
+        return ACTIVATIONS[activation]
+    return operator.index(activation)
+
+
+def floats(array: object, where: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The array as finite float32, C-contiguous and aligned, of the shape (None: any length); a copy only if it must be.
+
+    Raises RtcoreError naming the shape, the dtype, or the first element that is NaN, infinite or beyond float32.
+    """
+    given = np.asarray(array)
+    if given.dtype.kind != "f":
+        raise RtcoreError(f"{where}: dtype is {given.dtype}, expected float32")
+    if given.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, given.shape, strict=True)):
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
+        raise RtcoreError(f"{where}: shape is {list(given.shape)}, expected [{expected}]")
+    with np.errstate(over="ignore"):
+        out = np.require(given, np.float32, ("C", "A"))
+    if not np.isfinite(out).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
+        raise RtcoreError(f"{where}: element {list(index)} is {given[index]}, expected a finite float32")
+    return out

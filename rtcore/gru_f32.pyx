@@ -1,0 +1,120 @@
+"""GRUF32: a gated recurrent unit in float32, on the lineage's tables, both reset forms (csrc/rtcore_gru_f32.c).
+
+Neighbours: `dense_f32.pyx`, `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (the same layer in firmware).
+"""
+
+import numpy as np
+
+from libc.string cimport memcpy, memset
+
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_f32, rtcore_gru_f32_check, rtcore_gru_f32_step
+
+from rtcore.errors import RtcoreError, activation_number, check, floats
+
+
+cdef class GRUF32:
+    """A GRU of M inputs and N neurons with its state, which starts at zero. The tables are copied. One thread at a time.
+
+    input_weights: float32 [M][3N], recurrent_weights: float32 [N][3N], column-major, gates z, r, h;
+    bias: float32 [3N], with reset_after [6N]: the input's, then the recurrent's;
+    activation: of the candidate, a name or number of rtcore.tables.ACTIVATIONS; name: what messages call the layer.
+    reset_after 1: h~ = act(Wx + r o (R h + b)), as torch; 0: h~ = act(Wx + R (r o h) + b).
+    Raises RtcoreError (a ValueError) for wrong shapes, NaN or infinite weights, and N above RTCORE_MAX_NEURONS.
+    """
+
+    cdef rtcore_gru_f32 c
+    cdef float h[RTCORE_MAX_NEURONS]
+    cdef float scratch[3][RTCORE_MAX_NEURONS]
+    cdef object keep
+    cdef readonly str name
+
+    def __init__(self, input_weights, recurrent_weights, bias, activation="tanh", reset_after=1, name="gru_f32"):
+        cdef const float[:, ::1] w, r
+        cdef const float[::1] b
+        self.name = name
+        if reset_after not in (0, 1):
+            raise RtcoreError(f"layer {name}: reset_after is {reset_after!r}, expected 0 or 1")
+        r = recurrent = floats(recurrent_weights, f"layer {name}: recurrent_weights", (None, None)).copy()
+        units, rows = recurrent.shape
+        if rows != 3 * units:
+            raise RtcoreError(f"layer {name}: recurrent_weights has shape {[units, rows]}, expected [N, 3 N]")
+        w = weights = floats(input_weights, f"layer {name}: input_weights", (None, rows)).copy()
+        b = biases = floats(bias, f"layer {name}: bias", (2 * rows if reset_after else rows,)).copy()
+        self.keep = weights, recurrent, biases
+        self.c.bias = &b[0]
+        self.c.input_weights = &w[0, 0]
+        self.c.recurrent_weights = &r[0, 0]
+        self.c.nb_inputs = weights.shape[0]
+        self.c.nb_neurons = units
+        self.c.activation = activation_number(activation, f"layer {name}")
+        self.c.reset_after = reset_after
+        where = f"layer {name} ({self.c.nb_inputs} inputs, {units} neurons, activation {activation})"
+        check(rtcore_gru_f32_check(&self.c, RTCORE_MAX_NEURONS), where, RTCORE_MAX_NEURONS)
+
+    @classmethod
+    def from_torch(cls, weight_ih, weight_hh, bias_ih=None, bias_hh=None, activation="tanh", reset_after=1,
+                   name="gru_f32"):
+        """From arrays in torch.nn.GRU's layout, gates r, z, n: weight_ih [3N, M], weight_hh [3N, N], biases [3N].
+
+        None for a bias of zeros. Without reset_after only the biases' sum counts: formed in float64, rounded once.
+        """
+        where = f"layer {name}: "
+        weight_ih = floats(weight_ih, where + "weight_ih", (None, None))
+        rows = weight_ih.shape[0]
+        if rows % 3 != 0:
+            raise RtcoreError(f"{where}weight_ih has {rows} rows, expected 3 N")
+        weight_hh = floats(weight_hh, where + "weight_hh", (rows, rows // 3))
+        zeros = np.zeros(rows, np.float32)
+        bias_ih, bias_hh = (
+            zrh(zeros if bias is None else floats(bias, where + label, (rows,)))
+            for bias, label in ((bias_ih, "bias_ih"), (bias_hh, "bias_hh"))
+        )
+        bias = np.concatenate((bias_ih, bias_hh)) if reset_after else np.add(bias_ih, bias_hh, dtype=np.float64)
+        return cls(zrh(weight_ih).T, zrh(weight_hh).T, bias, activation, reset_after, name)
+
+    @property
+    def nb_inputs(self):
+        return self.c.nb_inputs
+
+    @property
+    def nb_neurons(self):
+        return self.c.nb_neurons
+
+    @property
+    def state(self):
+        """float32 [N]: a copy; assign to set it. Raises RtcoreError for another shape, NaN or infinity."""
+        return np.array(<float[:self.c.nb_neurons]>self.h)
+
+    @state.setter
+    def state(self, values):
+        cdef const float[::1] given = floats(values, f"layer {self.name}: state", (self.c.nb_neurons,))
+        memcpy(self.h, &given[0], given.nbytes)
+
+    def reset(self):
+        """State to zero."""
+        memset(self.h, 0, sizeof(self.h))
+
+    def step(self, x):
+        """x: float32 [M] -> float32 [N], the new state. Raises RtcoreError for another shape, NaN or infinity."""
+        cdef const float[::1] frame = floats(x, f"layer {self.name}: x", (self.c.nb_inputs,))
+        with nogil:
+            rtcore_gru_f32_step(&self.c, self.h, &frame[0], &self.scratch[0][0])
+        return self.state
+
+    def run(self, x):
+        """x: float32 [T, M] -> float32 [T, N], the state after every frame, from the present one on. Raises as `step`."""
+        cdef const float[:, ::1] frames = floats(x, f"layer {self.name}: x", (None, self.c.nb_inputs))
+        out = np.empty((frames.shape[0], self.c.nb_neurons), np.float32)
+        cdef float[:, ::1] y = out
+        cdef Py_ssize_t t
+        with nogil:
+            for t in range(frames.shape[0]):
+                rtcore_gru_f32_step(&self.c, self.h, &frames[t, 0], &self.scratch[0][0])
+                memcpy(&y[t, 0], self.h, sizeof(float) * self.c.nb_neurons)
+        return out
+
+
+def zrh(rows):
+    """torch's row order r, z, n to the lineage's z, r, h: [3N, ...] to [3N, ...]."""
+    r, z, n = np.split(rows, 3)
+    return np.concatenate((z, r, n))

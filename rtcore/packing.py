@@ -1,0 +1,92 @@
+"""Logical tables to the packed arrays that the C structs point to (portable C layout).
+
+The one place that knows how weights lie in memory; values never change here. Groups of 4 rows, column pairs:
+[rows/4][columns/2][4][2], which is also the word order of the Cortex-M4's dual multiply (row, column pair in one word).
+Neighbours: `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the `*_i16.pyx` classes and `quantize/emit_c.py`
+(both hold what comes from here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rtcore.tables import Layer
+
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class PackedMatrix:
+    """The members of a C rtcore_matrix_i16.
+
+    weights: int8 or int16 [nb_rows * padded columns]; bias: int32 or int64 [nb_rows]; shift: uint8 [nb_rows];
+    mult: int16 [nb_rows], or None when every multiplier is 1 (the rounding half is then in the bias).
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    mult: np.ndarray | None
+    shift: np.ndarray
+    nb_inputs: int
+    nb_rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """Flash bytes of the arrays."""
+        return sum(a.nbytes for a in (self.weights, self.bias, self.mult, self.shift) if a is not None)
+
+
+def blocks(rows: np.ndarray, gates: int, fill: int = 0) -> np.ndarray:
+    """Rows [gates * N, ...] to [round_up(N, 4) / 4 * gates * 4, ...]: blocks of four units, gate by gate, padded."""
+    n = rows.shape[0] // gates
+    padded = -(-n // ROWS) * ROWS
+    out = np.full((gates, padded, *rows.shape[1:]), fill, rows.dtype)
+    out[:, :n] = rows.reshape(gates, n, *rows.shape[1:])
+    out = out.reshape(gates, padded // ROWS, ROWS, *rows.shape[1:]).swapaxes(0, 1)
+    return np.ascontiguousarray(out.reshape(gates * padded, *rows.shape[1:]))
+
+
+def unblocks(packed: np.ndarray, gates: int, n: int) -> np.ndarray:
+    """The inverse of `blocks`: [nb_rows, ...] back to [gates * n, ...]."""
+    out = packed.reshape(-1, gates, ROWS, *packed.shape[1:]).swapaxes(0, 1)
+    return np.ascontiguousarray(out.reshape(gates, -1, *packed.shape[1:])[:, :n].reshape(gates * n, *packed.shape[1:]))
+
+
+def pack_matrix(
+    weights: np.ndarray, bias: np.ndarray, mult: np.ndarray, shift: np.ndarray, acc_bits: int, gates: int = 1
+) -> PackedMatrix:
+    """weights: int8/int16 [R, M]; bias: int64 [R]; mult: int16 [R]; shift: uint8 [R]; R = gates * N rows, gate by gate."""
+    columns = weights.shape[1]
+    w = blocks(weights, gates)
+    w = np.pad(w, ((0, 0), (0, columns % 2)))
+    w = w.reshape(w.shape[0] // ROWS, ROWS, w.shape[1] // 2, 2).swapaxes(1, 2)
+    plain = bool(np.all(mult == 1))
+    half = np.where(shift > 0, np.left_shift(np.int64(1), np.maximum(shift.astype(np.int64) - 1, 0)), 0)
+    b = blocks(bias + half if plain else bias, gates)
+    return PackedMatrix(
+        weights=np.ascontiguousarray(w).reshape(-1),
+        bias=b.astype(np.int32 if acc_bits == 32 else np.int64),
+        mult=None if plain else blocks(mult, gates, fill=1),
+        shift=blocks(shift, gates),
+        nb_inputs=columns,
+        nb_rows=b.shape[0],
+    )
+
+
+def pack_dense(layer: Layer) -> PackedMatrix:
+    """The matrix of a dense_i16 layer."""
+    a = layer.arrays
+    return pack_matrix(a["weights"], a["bias"], a["mult"], a["shift"], layer.ints["acc_bits"])
+
+
+def pack_gru(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
+    """The input and the recurrent matrix of a gru_i16 layer (rows z, r, h)."""
+
+    def pack(which: str) -> PackedMatrix:
+        a = layer.arrays
+        names = (f"{which}_weights", f"{which}_bias", f"{which}_mult", f"{which}_shift")
+        return pack_matrix(*(a[name] for name in names), layer.ints[f"{which}_acc_bits"], gates=3)
+
+    return pack("input"), pack("recurrent")

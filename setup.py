@@ -1,0 +1,52 @@
+"""Builds the Cython extensions: every one compiles the kernel sources of rtcore/csrc as they are.
+
+RTCORE_SANITIZE=1 builds them under AddressSanitizer and UndefinedBehaviorSanitizer.
+"""
+
+import os
+import runpy
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+build = runpy.run_path(str(Path(__file__).parent / "rtcore" / "_build.py"))
+SANITIZE = list(build["SANITIZE_FLAGS"]) if os.environ.get("RTCORE_SANITIZE") == "1" else []
+
+
+def extension(name: str, *sources: str) -> Extension:
+    """rtcore.<name>, linked with the kernel sources that it calls."""
+    kernels = [f"rtcore/csrc/{source}" for source in sources]
+    return Extension(
+        f"rtcore.{name}",
+        [f"rtcore/{name}.pyx", *kernels, "rtcore/host/rtcore_host.c"],
+        depends=[
+            str(p) for p in sorted([*Path("rtcore/csrc").glob("*.h"), *Path("rtcore/host").glob("*.h")])
+        ] + ["rtcore/crtcore.pxd", "rtcore/layer.pxd"],
+        include_dirs=["rtcore/csrc", "rtcore/host", numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
+        extra_compile_args=[*build["HOST_FLAGS"], *SANITIZE],
+        extra_link_args=SANITIZE,
+    )
+
+
+I16 = build["SOURCES_I16"]
+F32 = build["SOURCES_F32"]
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("layer"),
+            extension("fixed", "rtcore_sigma.c"),
+            extension("dense_i16", "rtcore_sigma.c", "rtcore_matrix_i16.c", "rtcore_dense_i16.c"),
+            extension("gru_i16", "rtcore_sigma.c", "rtcore_matrix_i16.c", "rtcore_gru_i16.c"),
+            extension("elementwise_i16", "rtcore_sigma.c", "rtcore_elementwise_i16.c"),
+            extension("dense_f32", *F32),
+            extension("gru_f32", *F32),
+            extension("net"),
+        ],
+        build_dir="build/cython",
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False},
+    )
+)

@@ -1,0 +1,253 @@
+"""SPEC.md in Python integers: the reference that every other implementation must equal, bit for bit.
+
+Written from the specification, not from the kernels: no C, no numpy arithmetic, no packing; sums in plain order, numbers
+of any size. Works on the logical tables (rtcore.tables). The sigma table is derived here from its definition, so that a
+wrong committed table is noticed too.
+
+    outputs, trace, states = run(tables, inputs, initial)
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+
+import mpmath
+
+from rtcore.tables import Layer, Tables
+
+LINEAR, SIGMOID, TANH, RELU = range(4)
+ONE = 2**30
+
+
+def half_up(numerator: int, shift: int) -> int:
+    """numerator / 2^shift, rounded half up."""
+    return (2 * numerator + 2**shift) // 2 ** (shift + 1)
+
+
+def clip(v: int, low: int, high: int) -> int:
+    return max(low, min(high, v))
+
+
+def act(v: int) -> int:
+    return clip(v, -(2**15), 2**15 - 1)
+
+
+def pre(v: int) -> int:
+    return clip(v, -(2**31) + 1, 2**31 - 1)
+
+
+# ------------------------------------------------------------------------------------------------ sigmoid and tanh --
+
+
+@cache
+def sigma_nodes() -> tuple[int, ...]:
+    """Q0.32 at t = i / 64: sigma(-t) - sigma''(-t) / (12 * 64^2), nearest; at most 2^31 - 1."""
+    with mpmath.workdps(40):
+        nodes = []
+        for i in range(1025):
+            t = mpmath.mpf(i) / 64
+            s = 1 / (1 + mpmath.exp(t))
+            curve = s * (1 - s) * (1 - 2 * s) / (12 * 64**2)
+            nodes.append(min(int(mpmath.floor((s - curve) * 2**32 + mpmath.mpf("0.5"))), 2**31 - 1))
+    return tuple(nodes)
+
+
+def sigma_minus(t: int) -> int:
+    """sigma(-t) in Q0.32 for t >= 0 in Q22: the chord between the nodes around it, rounded half up."""
+    nodes = sigma_nodes()
+    i, f = divmod(t, 2**16)
+    if i >= 1024:
+        return nodes[1024]
+    return half_up(nodes[i] * (2**16 - f) + nodes[i + 1] * f, 16)
+
+
+def tanh_q30(a: int) -> int:
+    """1 - 2 sigma(-2|a|), halves of the Q30 LSB towards zero; the sign of a."""
+    y = ONE - half_up(sigma_minus(2 * abs(a)), 1)
+    return -y if a < 0 else y
+
+
+def activation_q15(a: int, activation: int) -> int:
+    if activation == SIGMOID:
+        s = half_up(sigma_minus(abs(a)), 17)
+        return act(s if a < 0 else 2**15 - s)
+    y = half_up(abs(tanh_q30(a)), 15)
+    return act(-y if a < 0 else y)
+
+
+# ---------------------------------------------------------------------------------------------------------- layers --
+
+
+def rows(weights, bias, mult, shift, x) -> list[int]:
+    """Exact sums, one multiplication and one rounding each, saturated to PRE."""
+    return [
+        pre(half_up((b + sum(map(int.__mul__, w, x))) * m, s) if s else (b + sum(map(int.__mul__, w, x))) * m)
+        for w, b, m, s in zip(weights, bias, mult, shift, strict=True)
+    ]
+
+
+def dense(layer: Layer, x: list[int]) -> list[int]:
+    a = {name: array.tolist() for name, array in layer.arrays.items()}
+    kind = layer.ints["activation"]
+    y = rows(a["weights"], a["bias"], a["mult"], a["shift"], x)
+    if kind in (SIGMOID, TANH):
+        return [activation_q15(v, kind) for v in y]
+    return [act(max(v, 0) if kind == RELU else v) for v in y]
+
+
+def gru(layer: Layer, x: list[int], h: list[int]) -> list[int]:
+    """The next 32-bit state."""
+    ints = layer.ints
+    a = {name: array.tolist() for name, array in layer.arrays.items()}
+    n = ints["nb_neurons"]
+    view = [view_of(v) for v in h]
+
+    def products(which: str, vector: list[int], gates: slice) -> list[int]:
+        names = (f"{which}_weights", f"{which}_bias", f"{which}_mult", f"{which}_shift")
+        return rows(*(a[name][gates] for name in names), vector)
+
+    def gate(first: int) -> list[int]:
+        gates = slice(first * n, (first + 1) * n)
+        both = zip(products("input", x, gates), products("recurrent", view, gates), strict=True)
+        return [pre((p + q) * 2 ** ints["gate_shift"]) for p, q in both]
+
+    z, r = gate(0), gate(1)
+    last = slice(2 * n, 3 * n)
+    wx = products("input", x, last)
+    if ints["reset_after"]:
+        rh = products("recurrent", view, last)
+        gated = [part_of(g, v) for g, v in zip(r, rh, strict=True)]
+    else:
+        kept = [act(half_up(sigmoid_times(g, v), 32 + 15)) for g, v in zip(r, h, strict=True)]
+        gated = products("recurrent", kept, last)
+    pres = [pre((p + q) * 2 ** ints["candidate_shift"]) for p, q in zip(wx, gated, strict=True)]
+    new = []
+    for g, old, c in zip(z, h, (candidate(ints, p) for p in pres), strict=True):
+        small = sigma_minus(abs(g))
+        new.append(c + half_up(small * (old - c), 32) if g < 0 else old + half_up(small * (c - old), 32))
+    return new
+
+
+def sigmoid_times(a: int, v: int) -> int:
+    """sigmoid(a) * v, exact, 32 more fractional bits."""
+    small = sigma_minus(abs(a)) * v
+    return small if a < 0 else 2**32 * v - small
+
+
+def part_of(a: int, v: int) -> int:
+    """sigmoid(a) * v: the smaller side's product is what is rounded."""
+    small = half_up(sigma_minus(abs(a)) * v, 32)
+    return small if a < 0 else v - small
+
+
+def candidate(ints: dict, a: int) -> int:
+    kind = ints["activation"]
+    if kind in (SIGMOID, TANH):
+        if kind == TANH:
+            n = tanh_q30(a)
+        else:
+            n = half_up(sigma_minus(abs(a)), 2)
+            n = n if a < 0 else ONE - n
+        return half_up(n, 15 - ints["state_frac"]) if ints["state_frac"] < 15 else n
+    return clip(max(a, 0) if kind == RELU else a, 1 - ONE, ONE - 1)
+
+
+def view_of(state: int) -> int:
+    return act(half_up(state, 15))
+
+
+def elementwise(layer: Layer, inputs: list[list[int]]) -> list[int]:
+    i, x = layer.ints, inputs[0]
+    n = i["n"]
+
+    def scaled(numerator: int, shift: int) -> int:
+        return act(half_up(numerator, shift) if shift else numerator)
+
+    if layer.kind == "activation_i16":
+        if i["activation"] in (SIGMOID, TANH):
+            up = i["shift"]
+            return [activation_q15(pre(v * 2**up if up >= 0 else half_up(v, -up)), i["activation"]) for v in x]
+        return [max(v, 0) if i["activation"] == RELU else v for v in x]
+    if layer.kind == "rescale_i16":
+        return [scaled(v, i["shift"]) for v in x]
+    if layer.kind == "affine_i16":
+        columns = (layer.arrays[name].tolist() for name in ("mult", "bias", "shift"))
+        return [scaled(v * m + b, s) for v, m, b, s in zip(x, *columns, strict=True)]
+    a = [x[k * i["stride_a"]] for k in range(n)]
+    b = [inputs[1][k * i["stride_b"]] for k in range(n)]
+    if layer.kind == "add_i16":
+        return [
+            scaled(p * 2 ** i["shift_a"] + i["sign_b"] * q * 2 ** i["shift_b"], i["shift"]) for p, q in zip(a, b)
+        ]
+    return [scaled(p * q, i["shift"]) for p, q in zip(a, b)]
+
+
+# ------------------------------------------------------------------------------------------------------------- net --
+
+
+def run(tables: Tables, inputs: list, initial: list | None = None, state: dict | None = None):
+    """One stream. inputs: per input [T][F] ints (or int16 arrays [T, F]); initial: per state input the concatenated
+    int16 views; state: layer -> 32-bit state to continue from.
+
+    Returns (outputs: per output [T][width], trace: tensor -> [T][width], states: layer -> [T][N], 32 bits).
+    """
+    frames = [[[int(v) for v in row] for row in x] for x in inputs]
+    states = {layer.name: [0] * layer.ints["nb_neurons"] for layer in tables.states}
+    for given, which in zip(initial or [], tables.state_inputs, strict=False):
+        values = [int(v) * 2**15 for v in given]
+        for name in which.layers:
+            states[name], values = values[: len(states[name])], values[len(states[name]) :]
+    for name, values in (state or {}).items():
+        states[name] = [int(v) for v in values]
+    trace: dict[str, list] = {name: [] for name in tables.tensors}
+    history: dict[str, list] = {name: [] for name in states}
+    for t in range(len(frames[0])):
+        values: dict[str, list[int]] = {}
+
+        def read(name: str, values=values) -> list[int]:
+            tensor = tables.tensors[name]
+            if tensor.place == "alias":
+                return read(tensor.owner)[tensor.offset : tensor.offset + tensor.width]
+            return values[name]
+
+        def write(name: str, v: list[int], values=values) -> None:
+            tensor = tables.tensors[name]
+            if tensor.place != "alias":
+                values[name] = v
+                return
+            whole = values.setdefault(tensor.owner, [None] * tables.tensors[tensor.owner].width)
+            whole[tensor.offset : tensor.offset + tensor.width] = v
+
+        for name, x in zip(tables.inputs, frames, strict=True):
+            values[name] = x[t]
+        for layer in tables.layers:
+            given = [read(name) for name in layer.inputs]
+            if layer.kind == "dense_i16":
+                write(layer.output, dense(layer, given[0]))
+            elif layer.kind == "gru_i16":
+                states[layer.name] = gru(layer, given[0], states[layer.name])
+                history[layer.name].append(states[layer.name])
+                write(layer.output, [view_of(v) for v in states[layer.name]])
+            else:
+                write(layer.output, elementwise(layer, given))
+        for name in tables.tensors:
+            trace[name].append(read(name))
+    return [trace[name] for name in tables.outputs], trace, history
+
+
+def worst_sums(weights, bias, mult, shift) -> list[tuple[int, int]]:
+    """Per row the (lowest, highest) value that any partial sum can take, over inputs -32768..32767 in any order, with
+    the rounding half that a multiplier of 1 lets fold into the bias."""
+    plain = all(m == 1 for m in mult)
+    bounds = []
+    for row, b, s in zip(weights, bias, shift, strict=True):
+        start = b + (2 ** (s - 1) if plain and s else 0)
+        low = sum(min(w * 32767, w * -32768) for w in row)
+        high = sum(max(w * 32767, w * -32768) for w in row)
+        bounds.append((min(start, 0) + low, max(start, 0) + high))
+    return bounds
+
+
+def value(raw: int, frac: int) -> Fraction:
+    return Fraction(raw, 1) * Fraction(2) ** -frac
