@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from quantize.errors import QuantizeError
+
 KEYWORDS = frozenset(
     """
     auto break case char const continue default do double else enum extern float for goto if inline int long register
@@ -37,7 +39,7 @@ TARGETS = frozenset(
 
 
 def checked_name(name: str) -> str:
-    """The net's name, or ValueError that says why it cannot name C files, functions and a build target."""
+    """The net's name, or QuantizeError that says why it cannot name C files, functions and a build target."""
     why = ""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         why = "it must be a C identifier: a letter, then letters, digits and underscores"
@@ -50,7 +52,7 @@ def checked_name(name: str) -> str:
     elif name.lower() in TARGETS:
         why = "CMake reserves it as a target"
     if why:
-        raise ValueError(f"{name!r} cannot be the name of a net: {why}")
+        raise QuantizeError(f"{name!r} cannot be the name of a net: {why}")
     return name
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 import rtcore
 from quantize.c_names import checked_name, comment, identifiers
+from quantize.errors import QuantizeError
 from rtcore import _build
 from rtcore.packing import PackedMatrix, pack_dense, pack_gru
 from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, Tables, Tensor
@@ -118,7 +119,7 @@ def generate(
     name: prefix of the C names and of the files. digest: provenance of the model, printed in every file.
     selftest: golden vectors; without them NAME_selftest() is not written.
     All files are written or none; a file whose bytes would not change is left untouched, foreign files are never
-    deleted. Raises ValueError for a name or tables that cannot be C, NotADirectoryError or IsADirectoryError when
+    deleted. Raises QuantizeError for a name or tables that cannot be C, NotADirectoryError or IsADirectoryError when
     something that is not ours stands in the way.
     """
     files = render(tables, name, digest=digest, selftest=selftest)
@@ -146,6 +147,7 @@ def render(tables: Tables, name: str, *, digest: str = "", selftest: Golden | No
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["fit"] = fit
     files = {path: environment.get_template(f"{t}.jinja").render(context).encode() for t, path in wanted.items()}
     return files | {f"rtcore/{source}": (_build.CSRC / source).read_bytes() for source in kernel_files()}
 
@@ -183,10 +185,10 @@ def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
 def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) -> dict:
     """Everything that the templates print."""
     if tables.spec != SPEC_VERSION:
-        raise ValueError(f"tables of spec version {tables.spec}; this generator writes version {SPEC_VERSION}")
+        raise QuantizeError(f"tables of spec version {tables.spec}; this generator writes version {SPEC_VERSION}")
     unknown = [layer for layer in tables.layers if layer.kind not in KINDS]
     if unknown:
-        raise ValueError(f"layer {unknown[0].name}: no C is known for kind {unknown[0].kind}")
+        raise QuantizeError(f"layer {unknown[0].name}: no C is known for kind {unknown[0].kind}")
     macro = name.upper()
     ids = layer_ids(tables)
     inputs = [_port(tables, x, "in", k, len(tables.inputs), macro) for k, x in enumerate(tables.inputs)]
@@ -209,6 +211,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "outputs": outputs,
         "calls": calls,
         "tabled": [call for call in calls if call.matrices or call.arrays],
+        "matrices": any(call.matrices for call in calls),
         "states": states,
         "groups": groups,
         "settable": groups[: len(tables.state_inputs)],
@@ -367,6 +370,19 @@ def wrapped(values: np.ndarray) -> list[str]:
     return [*lines, line]
 
 
+def fit(code: str) -> str:
+    """A template filter: lines of C longer than WIDTH break after a comma, aligned with the opening parenthesis."""
+    lines = []
+    for line in code.splitlines():
+        margin = " " * (line.find("(") + 1)
+        while len(line) > WIDTH and line.rfind(", ", len(margin), WIDTH) > 0:
+            cut = line.rfind(", ", len(margin), WIDTH) + 1
+            lines.append(line[:cut])
+            line = margin + line[cut + 1 :]
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def _selftest(tables: Tables, golden: Golden) -> dict:
     """Golden vectors checked against the tables: number of steps and the values as C lines."""
     wanted = [
@@ -380,14 +396,14 @@ def _selftest(tables: Tables, golden: Golden) -> dict:
         wanted.append(("initial", golden.initial, sizes, np.int16, False))
     steps = golden.inputs[0].shape[0] if golden.inputs else 0
     if steps < 1:
-        raise ValueError("golden vectors: at least one step is needed")
+        raise QuantizeError("golden vectors: at least one step is needed")
     lines: dict = {"steps": steps, "initial": None}
     for what, arrays, widths, dtype, stepped in wanted:
         shapes = [(steps, width) if stepped else (width,) for width in widths]
         if [a.shape for a in arrays] != shapes or any(a.dtype != dtype for a in arrays):
             found = [f"{a.dtype}{list(a.shape)}" for a in arrays]
             expected = [f"{np.dtype(dtype)}{list(s)}" for s in shapes]
-            raise ValueError(f"golden vectors: {what} are {found}, these tables need {expected}")
+            raise QuantizeError(f"golden vectors: {what} are {found}, these tables need {expected}")
         lines[what] = [wrapped(a) for a in arrays]
     return lines
 

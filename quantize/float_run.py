@@ -23,7 +23,7 @@ Observe = Callable[[str, np.ndarray], None]
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-x)) in the dtype of x, accurate in both tails and without overflow."""
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
+    return np.where(x >= 0, e.dtype.type(1), e) / (1 + e)
 
 
 def relu(x: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from quantize.errors import QuantizeError
+
 RAW_MIN, RAW_MAX = -32768, 32767
 
 
@@ -17,13 +19,13 @@ def to_raw(x: np.ndarray, frac: int) -> tuple[np.ndarray, int]:
 
     x: any shape, float or integer, finite. Returns (int16 array of the same shape, number of values clipped).
     As in the kernels, a value is counted as clipped when saturation moves it by more than one LSB: 1.0 in Q15 is not.
-    Raises ValueError for NaN and infinities.
+    Raises QuantizeError for NaN and infinities.
     """
     values = np.asarray(x, dtype=np.float64)
     if not np.isfinite(values).all():
         bad = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
         at = f"{values[bad]} at index {tuple(int(i) for i in bad)}"
-        raise ValueError(f"{at} cannot be a fixed-point value: every value must be finite")
+        raise QuantizeError(f"{at} cannot be a fixed-point value: every value must be finite")
     with np.errstate(over="ignore"):
         scaled = np.clip(np.ldexp(values, frac), 2.0 * RAW_MIN, 2.0 * RAW_MAX)
     whole = np.floor(scaled)

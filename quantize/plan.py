@@ -66,7 +66,7 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
             frac[argument.tensor] = frac_for(limits[argument.tensor], what=f"input {argument.name}")
     for node in graph.nodes:
         if node.op == "gru":
-            gru[node.name] = gru_formats(node, ranges, limits)
+            gru[node.name] = gru_formats(node, ranges, limits, headroom)
             frac[node.output] = gru[node.name].state_frac
         else:
             frac[node.output] = output_frac(node, fused.get(node.name), frac, limits)
@@ -108,7 +108,7 @@ def output_frac(node: Node, activation: Node | None, frac: dict[str, int], limit
     return min(fitted, sum(inputs)) if node.op == "mul" else fitted
 
 
-def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float]) -> GruPlan:
+def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], headroom: float) -> GruPlan:
     """Bounded candidates leave a Q0.15 state, unless an initial state needs more room."""
     what = f"gru {node.name} ({node.where})"
     initial = limits.get(f"{node.name}:initial", 0.0)
@@ -117,7 +117,12 @@ def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float]) 
         beyond = ranges[f"{node.name}:initial"].limit(None) > 1 if f"{node.name}:initial" in ranges else False
         state_frac = min(15, frac_for(initial, what=what)) if beyond else 15
     else:
-        state_frac = frac_for(max(limits[node.output], initial), what=what)
+        # the state's format holds the candidate too: a slow unit's candidates reach further than its states
+        candidate = f"{node.name}:candidate"
+        largest = limits[candidate]
+        if node.attrs["activation"] == "relu":
+            largest = min(largest, max(ranges[candidate].high, 0.0) * headroom)
+        state_frac = frac_for(max(limits[node.output], initial, largest), what=what)
 
     def half(gate: str) -> int:
         # both halves in 31 bits each, so that their sum cannot leave int32 on the calibrated range

@@ -28,7 +28,7 @@ CODES = {
 
 
 class RtcoreError(ValueError):
-    """A layer, a table or a frame that the kernels cannot take. The message names it, its value, the limit, the remedy."""
+    """A layer, a table or a frame that the kernels cannot take: named, with its value, the limit and the remedy."""
 
 
 def check(code: int, where: str, limit: int | None = None) -> None:
@@ -52,7 +52,7 @@ def activation_number(activation: int | str, where: str) -> int:
 
 
 def floats(array: object, where: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The array as finite float32, C-contiguous and aligned, of the shape (None: any length); a copy only if it must be.
+    """The array as finite float32 of the shape (None: any length), C-contiguous and aligned; copied only if need be.
 
     Raises RtcoreError naming the shape, the dtype, or the first element that is NaN, infinite or beyond float32.
     """

@@ -1,6 +1,6 @@
 """GRUF32: a gated recurrent unit in float32, on the lineage's tables, both reset forms (csrc/rtcore_gru_f32.c).
 
-Neighbours: `dense_f32.pyx`, `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (the same layer in firmware).
+Neighbours: `dense_f32.pyx`, `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (this layer in firmware).
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from rtcore.errors import RtcoreError, activation_number, check, floats
 
 
 cdef class GRUF32:
-    """A GRU of M inputs and N neurons with its state, which starts at zero. The tables are copied. One thread at a time.
+    """A GRU of M inputs and N neurons with its state, zero at first. The tables are copied. One thread at a time.
 
     input_weights: float32 [M][3N], recurrent_weights: float32 [N][3N], column-major, gates z, r, h;
     bias: float32 [3N], with reset_after [6N]: the input's, then the recurrent's;
@@ -102,7 +102,7 @@ cdef class GRUF32:
         return self.state
 
     def run(self, x):
-        """x: float32 [T, M] -> float32 [T, N], the state after every frame, from the present one on. Raises as `step`."""
+        """x: float32 [T, M] -> float32 [T, N], the state after every frame, from the present one. Raises as `step`."""
         cdef const float[:, ::1] frames = floats(x, f"layer {self.name}: x", (None, self.c.nb_inputs))
         out = np.empty((frames.shape[0], self.c.nb_neurons), np.float32)
         cdef float[:, ::1] y = out

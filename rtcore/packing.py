@@ -75,18 +75,40 @@ def pack_matrix(
     )
 
 
+def take_matrix(layer: Layer, prefix: str, rows: int, columns: int) -> list[np.ndarray]:
+    """weights, bias, mult, shift of a layer, after their shapes and dtypes have been checked: a kernel reads what the
+    record promises. Raises ValueError naming the layer and the array."""
+    arrays = []
+    for name, shape, dtypes in (
+        ("weights", (rows, columns), (np.int8, np.int16)),
+        ("bias", (rows,), (np.int64,)),
+        ("mult", (rows,), (np.int16,)),
+        ("shift", (rows,), (np.uint8,)),
+    ):
+        array = layer.arrays.get(prefix + name)
+        if array is None:
+            raise ValueError(f"layer {layer.name}: the table {prefix}{name} is missing")
+        if array.shape != shape:
+            raise ValueError(f"layer {layer.name}: {prefix}{name} has shape {array.shape}, expected {shape}")
+        if array.dtype not in dtypes:
+            expected = " or ".join(np.dtype(d).name for d in dtypes)
+            raise ValueError(f"layer {layer.name}: {prefix}{name} is {array.dtype}, expected {expected}")
+        arrays.append(array)
+    return arrays
+
+
 def pack_dense(layer: Layer) -> PackedMatrix:
     """The matrix of a dense_i16 layer."""
-    a = layer.arrays
-    return pack_matrix(a["weights"], a["bias"], a["mult"], a["shift"], layer.ints["acc_bits"])
+    arrays = take_matrix(layer, "", layer.ints["nb_neurons"], layer.ints["nb_inputs"])
+    return pack_matrix(*arrays, layer.ints["acc_bits"])
 
 
 def pack_gru(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
     """The input and the recurrent matrix of a gru_i16 layer (rows z, r, h)."""
+    units = layer.ints["nb_neurons"]
 
-    def pack(which: str) -> PackedMatrix:
-        a = layer.arrays
-        names = (f"{which}_weights", f"{which}_bias", f"{which}_mult", f"{which}_shift")
-        return pack_matrix(*(a[name] for name in names), layer.ints[f"{which}_acc_bits"], gates=3)
+    def pack(side: str, columns: int) -> PackedMatrix:
+        arrays = take_matrix(layer, f"{side}_", 3 * units, columns)
+        return pack_matrix(*arrays, layer.ints[f"{side}_acc_bits"], gates=3)
 
-    return pack("input"), pack("recurrent")
+    return pack("input", layer.ints["nb_inputs"]), pack("recurrent", units)

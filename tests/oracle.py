@@ -72,8 +72,8 @@ def activation_q15(a: int, activation: int) -> int:
     if activation == SIGMOID:
         s = half_up(sigma_minus(abs(a)), 17)
         return act(s if a < 0 else 2**15 - s)
-    y = half_up(abs(tanh_q30(a)), 15)
-    return act(-y if a < 0 else y)
+    y = act(half_up(abs(tanh_q30(a)), 15))
+    return -y if a < 0 else y
 
 
 # ---------------------------------------------------------------------------------------------------------- layers --

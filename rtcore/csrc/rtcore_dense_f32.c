@@ -1,5 +1,5 @@
 /* rtcore_dense_f32.c - y = activation(W x + b) in float32, columns in order from the bias.
- * Neighbours: rtcore_math_f32.h (the sums and the activations), rtcore_lineage.h (the same under the family's names). */
+ * Neighbours: rtcore_math_f32.h (sums and activations), rtcore_lineage.h (the same under the family's names). */
 #include <stddef.h>
 
 #include "rtcore.h"

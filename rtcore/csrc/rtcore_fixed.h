@@ -79,7 +79,7 @@ int32_t rtcore_sigma(int32_t a);
 /* tanh of a PRE in Q30: -(2^30-1)..2^30-1, odd */
 int32_t rtcore_tanh(int32_t a);
 
-/* sigmoid and tanh of a PRE as ACT in Q0.15 (1.0 saturates to 32767) */
+/* sigmoid and tanh of a PRE as ACT in Q0.15: 0..32767, and -32767..32767 */
 int16_t rtcore_sigmoid_q15(int32_t a);
 int16_t rtcore_tanh_q15(int32_t a);
 

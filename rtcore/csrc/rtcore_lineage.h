@@ -7,7 +7,7 @@
  *   RTCORE_LINEAGE_INT8   RNNoise 0.1: int8 tables of 1/256, reset gate before the recurrent product. Link
  *                         rtcore_lineage_int8.c, too.
  *
- * Not here: layers of more fields (subias, sparse, embeddings), softmax. Sigmoid and tanh are accurate, where the family
+ * Not here: layers of more fields (subias, sparse, embeddings), softmax. Sigmoid and tanh are accurate where the family
  * approximates them. compute_gru keeps 12 * MAX_NEURONS bytes on the caller's stack; nothing checks a layer's width but
  * rtcore_gru_f32_check(&gru, MAX_NEURONS), or rtcore_lineage_int8_gru_check: call it once.
  * Neighbours: rtcore.h (the structs), rtcore_dense_f32.c, rtcore_gru_f32.c (the arithmetic).

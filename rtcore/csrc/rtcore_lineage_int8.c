@@ -24,8 +24,8 @@ static int by_name(int activation) {
 
 /* sum + weights . x: weights i8 [n][stride], the first of each column */
 static float add_products(float sum, const rnn_weight *weights, int stride, const float *x, int n) {
-    for (int j = 0; j < n; j++, weights += stride) {
-        sum += (float)*weights * x[j];
+    for (int j = 0; j < n; j++) {
+        sum += (float)weights[(ptrdiff_t)j * stride] * x[j];
     }
     return sum;
 }

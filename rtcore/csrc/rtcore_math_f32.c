@@ -1,12 +1,13 @@
 /* rtcore_math_f32.c - exp, sigmoid, tanh and matrix columns in float32, the same bits everywhere.
  *
- * The polynomials are minimax fits in relative error (3e-9 for exp, 5e-9 for tanh, before rounding): what is left is the
- * rounding of the operations, tests/rtcore/test_f32.py sweeps it.
+ * The polynomials are minimax fits in relative error (3e-9 for exp, 5e-9 for tanh, before rounding): what is left is
+ * the rounding of the operations, tests/rtcore/test_f32.py sweeps it.
  * Neighbours: rtcore_math_f32.h (the contract), rtcore.h (rtcore_activation_f32).
  */
 #include "rtcore_math_f32.h"
 
 #include <float.h>
+#include <stddef.h>
 
 #include "rtcore.h"
 
@@ -88,9 +89,10 @@ static inline void rows_columns(float *sums, int rows, const float *weights, int
     for (int k = 0; k < rows; k++) {
         block[k] = sums[k];
     }
-    for (int j = 0; j < nb_columns; j++, weights += stride) {
+    for (int j = 0; j < nb_columns; j++) {
+        const float *const column = weights + (ptrdiff_t)j * stride;
         for (int k = 0; k < rows; k++) {
-            block[k] += weights[k] * x[j];
+            block[k] += column[k] * x[j];
         }
     }
     for (int k = 0; k < rows; k++) {

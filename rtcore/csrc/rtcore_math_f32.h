@@ -1,6 +1,6 @@
-/* rtcore_math_f32.h - the named primitives that all float32 arithmetic goes through: exp, sigmoid, tanh, matrix columns.
+/* rtcore_math_f32.h - the named primitives of all float32 arithmetic: exp, sigmoid, tanh, matrix columns.
  *
- * No libm: only + - * /, comparisons, and conversions that stay in range, in an order that the source fixes. So the bits
+ * No libm: only + - * /, comparisons, and conversions that stay in range, in an order that the source fixes. So bits
  * are the same on every IEEE machine that rounds each operation on its own (build with -ffp-contract=off, without
  * -ffast-math, without x87). Accuracy, relative: sigmoid and tanh 3e-7 wherever the result is a normal number; below
  * 1.2e-38 sigmoid underflows gradually to 0. NaN in gives NaN out, infinities give the limits.
@@ -19,7 +19,7 @@ float rtcore_exp_f32(float x);
 /* 1 / (1 + e^-x), right in relative terms at both ends */
 float rtcore_sigmoid_f32(float x);
 
-/* Odd; x itself where |x| is small */
+/* Odd, but tanh(-0) is +0; x itself where |x| is small */
 float rtcore_tanh_f32(float x);
 
 /* sums: f32 [nb_rows], each plus sum_j weights[j][row] * x[j], j upwards, one rounding per product and per sum.

@@ -149,6 +149,7 @@ int16_t rtcore_sigmoid_q15(int32_t a) {
 }
 
 int16_t rtcore_tanh_q15(int32_t a) {
-    const int32_t y = (tanh_positive(a) + (1 << 14)) >> 15;
-    return rtcore_sat16(a < 0 ? -y : y);
+    const int32_t rounded = (tanh_positive(a) + (1 << 14)) >> 15;
+    const int32_t y = rounded < 32767 ? rounded : 32767; /* -1.0 too, to stay odd */
+    return (int16_t)(a < 0 ? -y : y);
 }

@@ -1,0 +1,47 @@
+# Everything runs in an environment of the project's own, made on first use from constraints.txt.
+#   make demo      the whole path on real data: train, quantize, generate C, emulate a Cortex-M4, compare
+#   make test      every test but the exhaustive sweeps;  make test-all adds them
+#   make sanitize  the test suite's numpy part under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make bench     host speed, side by side, to build/bench
+#   make lint      ruff and clang-format
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+KERNELS := $(wildcard rtcore/*.pyx rtcore/*.pxd rtcore/_build.py rtcore/csrc/* rtcore/host/*)
+C_FILES := $(wildcard rtcore/csrc/*.c rtcore/csrc/*.h rtcore/host/*.c rtcore/host/*.h firmware_sim/board/*.c firmware_sim/board/*.h)
+
+.PHONY: demo test test-all sanitize bench lint format clean
+
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt $(KERNELS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/rtcore demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-all: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2
+
+sanitize: $(VENV)/.installed
+	$(BIN)/python tools/sanitize.py
+
+bench: $(VENV)/.installed
+	$(BIN)/python benches/host.py
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+clean:
+	rm -rf build dist *.egg-info rtcore/*.so

@@ -1,0 +1,464 @@
+"""Float, fixed point and the microcontroller side by side: `validate` and the Report that it returns.
+
+The float graph runs in float64 and every tensor is compared with the host's fixed-point run as it passes; the graph on
+the dequantized weights separates the error of rounded weights from that of the arithmetic; the emulated core must give
+the host's bits, outputs and 32-bit states alike. Every tolerance of this package lives here.
+
+Neighbours: `simulator.py` (runs tables on a target), `quantize/float_run.py` (the float reference),
+`quantize/dequantize.py` (the error budget), `report.py` (prints a Report).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from quantize import QuantizedModel, QuantizeError, import_model
+from quantize.dequantize import dequantized_graph
+from quantize.float_run import run_graph
+from quantize.formats import to_float
+from quantize.graph import Argument, Graph, Result, Signature
+from quantize.plan import STATE_EXTRA
+from rtcore import Net, NetRun, Tables
+
+# An output below this SQNR fails, unless the caller says otherwise: the error is a tenth of the signal. Where nothing is
+# wrong, int8 weights give 40 to 50 dB and int16 weights 75 to 95.
+MIN_SQNR_DB = 20.0
+
+Progress = Callable[[str, int, int], None]  # (what is being done, done, total); called as work goes on
+
+
+# ------------------------------------------------------------------------------------------------------- records --
+
+
+@dataclass(frozen=True)
+class TensorReport:
+    """One tensor of the net, fixed point against float, over all streams and steps.
+
+    layer, kind:      the table layer that writes it and its kernel ("" and "input" for an input; "slice" for a part).
+    width, frac:      elements, and the format: value = raw * 2**-frac; an LSB is 2**-frac.
+    sqnr_db:          10 log10(sum ref^2 / sum (ref - fixed)^2); inf when equal, -inf for errors on a reference of zero.
+    max_error_lsb:    the largest |ref - fixed| in LSB.
+    rms_first_lsb, rms_last_lsb: rms error over the first and the last quarter of the steps, in LSB: what drifts.
+    low, high:        the extreme fixed-point values seen.
+    range_used:       the largest |raw| over 32768.
+    saturated:        values that its kernel (for an input, its conversion) clipped by more than one LSB.
+    state_sqnr_db:    of the 32-bit state, for recurrent layers.
+    """
+
+    name: str
+    layer: str
+    kind: str
+    width: int
+    frac: int
+    sqnr_db: float
+    max_error_lsb: float
+    rms_first_lsb: float
+    rms_last_lsb: float
+    low: float
+    high: float
+    range_used: float
+    saturated: int
+    state_sqnr_db: float | None = None
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """One result of the model, end to end, and where its error comes from.
+
+    steps:              "every" or "last", what the model returns.
+    sqnr_db:            fixed point against the float model.
+    weights_sqnr_db:    the float model on the rounded weights against the float model: rounding weights alone.
+    arithmetic_sqnr_db: fixed point against the float model on the rounded weights: activations, tables, saturation.
+    max_error_lsb:      the largest error, in LSB of the result's format.
+    """
+
+    name: str
+    tensors: tuple[str, ...]
+    steps: str
+    sqnr_db: float
+    max_error_lsb: float
+    weights_sqnr_db: float
+    arithmetic_sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first place where the target's bits are not the host's: raw integers (a state's are of its 32-bit form)."""
+
+    stream: int
+    step: int
+    what: str  # "output" or "state"
+    name: str  # tensor or recurrent layer
+    unit: int
+    expected: int
+    actual: int
+
+    def __str__(self) -> str:
+        return (
+            f"stream {self.stream}, step {self.step}, {self.what} {self.name}, unit {self.unit}: "
+            f"host {self.expected}, target {self.actual}"
+        )
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """What the emulated core did. streams and steps were emulated; instructions are per call of NAME_step.
+
+    mismatch: None when every output and every 32-bit state equals the host's at every step.
+    flash, ram: bytes of the linked firmware (code and tables; state and buffers).
+    """
+
+    target: str
+    streams: int
+    steps: int
+    mismatch: Mismatch | None
+    instructions_min: int
+    instructions_mean: float
+    instructions_max: int
+    flash: int
+    ram: int
+
+    @property
+    def equal(self) -> bool:
+        return self.mismatch is None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One tensor over time, for pictures. reference, fixed: float64 [T, width], of one stream; rms_error_lsb: [T], over
+    all streams and elements."""
+
+    name: str
+    kind: str  # "output" or "state"
+    frac: int
+    reference: np.ndarray
+    fixed: np.ndarray
+    rms_error_lsb: np.ndarray
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `validate` found. The error budget stands in `outputs`, per-layer figures in `tensors` (execution order)."""
+
+    target: str
+    streams: int
+    steps: int
+    digest: str
+    weight_bytes: int
+    min_sqnr_db: float
+    outputs: tuple[OutputReport, ...]
+    tensors: tuple[TensorReport, ...]
+    mcu: TargetReport | None
+    trajectories: tuple[Trajectory, ...] = field(repr=False)
+
+    @property
+    def sqnr_db(self) -> float:
+        """Of the worst output."""
+        return min(output.sqnr_db for output in self.outputs)
+
+    @property
+    def saturated(self) -> int:
+        """Values clipped in the whole run, inputs included."""
+        return sum(tensor.saturated for tensor in self.tensors)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the check failed, one sentence each; empty when it did not."""
+        found = [
+            f"output {output.name}: {output.sqnr_db:.1f} dB, below the {self.min_sqnr_db:g} dB asked for"
+            for output in self.outputs
+            if not output.sqnr_db >= self.min_sqnr_db
+        ]
+        if self.mcu is not None and self.mcu.mismatch is not None:
+            found.append(f"{self.target} and host differ, first at {self.mcu.mismatch}")
+        return found
+
+    @property
+    def ok(self) -> bool:
+        """True when the target's bits equal the host's and no output's SQNR is below min_sqnr_db."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the trajectories, as JSON knows it; an infinite SQNR is the string "inf" or "-inf"."""
+        numbers = {key: value for key, value in vars(self).items() if key != "trajectories"}
+        plain = {key: _plain(value) for key, value in numbers.items()}
+        if self.mcu is not None:
+            plain["mcu"]["equal"] = self.mcu.equal
+        summary = {"ok": self.ok, "problems": self.problems, "sqnr_db": self.sqnr_db, "saturated": self.saturated}
+        return plain | {key: _plain(value) for key, value in summary.items()}
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def __str__(self) -> str:
+        from firmware_sim.report import to_text  # noqa: PLC0415 (report.py prints what this file defines)
+
+        return to_text(self)
+
+
+def _plain(value: Any) -> Any:
+    """Records, tuples and infinities as JSON has them."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {key: _plain(x) for key, x in asdict(value).items()}
+    if isinstance(value, dict):
+        return {key: _plain(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+# ------------------------------------------------------------------------------------------------------- figures --
+
+
+def sqnr_db(reference: np.ndarray, fixed: np.ndarray) -> float:
+    """10 log10(sum reference^2 / sum (reference - fixed)^2): inf when equal, -inf for errors on an all-zero reference."""
+    return _db(*_energies(reference, fixed))
+
+
+def _energies(reference: np.ndarray, fixed: np.ndarray) -> tuple[float, float]:
+    """(sum reference^2, sum error^2) in float64."""
+    reference = np.asarray(reference, np.float64)
+    return float(np.sum(reference**2)), float(np.sum((reference - fixed) ** 2))
+
+
+def _db(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def _score(reference: np.ndarray, fixed: np.ndarray, frac: int) -> dict[str, Any]:
+    """The error figures of one tensor; both [S, T, width], values."""
+    error = fixed - reference
+    rms = _rms_over_time(error, frac)
+    quarter = max(1, rms.size // 4)
+    return {
+        "sqnr_db": _db(float(np.sum(reference**2)), float(np.sum(error**2))),
+        "max_error_lsb": float(np.ldexp(np.abs(error).max(), frac)),
+        "rms_first_lsb": float(np.sqrt(np.mean(rms[:quarter] ** 2))),
+        "rms_last_lsb": float(np.sqrt(np.mean(rms[-quarter:] ** 2))),
+    }
+
+
+def _rms_over_time(error: np.ndarray, frac: int) -> np.ndarray:
+    """[S, T, width] -> [T]: root of the mean square over streams and elements, in LSB."""
+    return np.ldexp(np.sqrt(np.mean(error**2, axis=(0, 2))), frac)
+
+
+def _values(raw: np.ndarray, frac: int) -> np.ndarray:
+    """Raw integers of any width to float64, exactly."""
+    return np.ldexp(raw.astype(np.float64), -frac)
+
+
+# ------------------------------------------------------------------------------------------------------ validate --
+
+
+def validate(
+    qmodel: QuantizedModel,
+    model: Any,
+    frames: Any,
+    target: str = "host",
+    *,
+    min_sqnr: float = MIN_SQNR_DB,
+    mcu_streams: int | None = None,
+    stream: int = 0,
+    core: str | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compares the float model, the host's fixed point and, unless target is "host", an emulated core, layer by layer.
+
+    model:       the model that was quantized: nn.Module, ExportedProgram, path of a .pt2, or a quantize.graph.Graph.
+    frames:      what the model takes, any batch size and time length; every frame is compared with float. Memory: some
+                 20 bytes for each element of each tensor of each frame.
+    target:      "host", or the name of an emulated core: its outputs and 32-bit states must equal the host's.
+    min_sqnr:    dB that every output must reach for Report.ok; MIN_SQNR_DB says what to expect.
+    mcu_streams: emulate the first so many streams only (None: all of them).
+    stream:      the stream that the report's trajectories show.
+    core:        whose kernels the firmware is built with (None: the target's own).
+    progress:    called as progress(what, done, total) while work goes on.
+
+    Raises QuantizeError for frames that the model does not take and for a model that is not the one quantized,
+    ValueError for an unknown target, ToolchainError when the emulator's packages are missing.
+    """
+    notify = progress or (lambda what, done, total: None)
+    if target != "host":
+        find_target(target)
+    if not math.isfinite(min_sqnr):
+        raise QuantizeError(f"min_sqnr {min_sqnr!r}: a number of dB")
+    if mcu_streams is not None and mcu_streams < 1:
+        raise QuantizeError(f"mcu_streams {mcu_streams}: at least 1, or None for all")
+    raw = raw_inputs(qmodel, frames)
+    if not 0 <= stream < raw.streams:
+        raise QuantizeError(f"stream {stream}: frames hold {raw.streams} (0..{raw.streams - 1})")
+    graph = _graph_of(qmodel, model, frames)
+
+    notify("fixed point on the host", 0, 1)
+    run = Net(qmodel.tables).run(raw.frames, raw.initial, trace=True)
+    notify("float reference", 0, 2)
+    compared = _Compared(qmodel, run, raw.clipped, stream)
+    run_graph(graph, frames, observe=compared.observe)
+    notify("float reference on the rounded weights", 1, 2)
+    rounded: dict[str, np.ndarray] = {}
+    results = {name for result in qmodel.signature.results for name in result.tensors}
+
+    def keep(name: str, array: np.ndarray) -> None:
+        if name in results:
+            rounded[name] = array
+
+    run_graph(dequantized_graph(graph, qmodel.tables), frames, observe=keep)
+    mcu = None
+    if target != "host":
+        mcu = _run_target(qmodel, raw, run, target, core, mcu_streams, notify)
+    return Report(
+        target=target,
+        streams=raw.streams,
+        steps=raw.steps,
+        digest=qmodel.digest,
+        weight_bytes=qmodel.weight_bytes,
+        min_sqnr_db=min_sqnr,
+        outputs=tuple(compared.output(result, rounded) for result in qmodel.signature.results),
+        tensors=tuple(compared.tensors),
+        mcu=mcu,
+        trajectories=tuple(compared.trajectories),
+    )
+
+
+class _Compared:
+    """Scores each tensor of the float run as it is computed, so that only what is needed later is kept."""
+
+    def __init__(self, qmodel: QuantizedModel, run: NetRun, clipped: dict[str, int], stream: int) -> None:
+        self.tables = qmodel.tables
+        self.run = run
+        self.stream = stream
+        self.writers = {layer.output: layer for layer in self.tables.layers}
+        self.results = {name for r in qmodel.signature.results if not r.state for name in r.tensors}
+        self.kept_results = {name for r in qmodel.signature.results for name in r.tensors}
+        self.saturated = _saturated(self.tables, run, clipped)
+        self.reference: dict[str, np.ndarray] = {}
+        self.tensors: list[TensorReport] = []
+        self.trajectories: list[Trajectory] = []
+
+    def observe(self, name: str, reference: np.ndarray) -> None:
+        """What run_graph calls; tensors that the plan fused away have no counterpart and are passed over."""
+        tensor = self.tables.tensors.get(name)
+        if tensor is None:
+            return
+        raw = self.run.trace[name]
+        fixed = _values(raw, tensor.frac)
+        state_sqnr = None
+        if tensor.place == "state":
+            state = _values(self.run.state_trace[tensor.owner], tensor.frac + STATE_EXTRA)
+            state_sqnr = sqnr_db(reference, state)
+            self.trajectory(name, "state", tensor.frac, reference, state)
+        if name in self.results:
+            self.trajectory(name, "output", tensor.frac, reference, fixed)
+        if name in self.kept_results:
+            self.reference[name] = reference
+        layer = self.writers.get(name)
+        low, high = int(raw.min()), int(raw.max())
+        self.tensors.append(
+            TensorReport(
+                name=name,
+                layer=layer.name if layer else "",
+                kind=layer.kind if layer else "input" if tensor.place == "input" else "part",
+                width=tensor.width,
+                frac=tensor.frac,
+                **_score(reference, fixed, tensor.frac),
+                low=low * 2.0**-tensor.frac,
+                high=high * 2.0**-tensor.frac,
+                range_used=max(-low, high) / 2**15,
+                saturated=self.saturated.get(name, 0),
+                state_sqnr_db=state_sqnr,
+            )
+        )
+
+    def trajectory(self, name: str, kind: str, frac: int, reference: np.ndarray, fixed: np.ndarray) -> None:
+        rms = _rms_over_time(fixed - reference, frac)
+        shown = (reference[self.stream].copy(), fixed[self.stream].copy())
+        self.trajectories.append(Trajectory(name, kind, frac, *shown, rms))
+
+    def output(self, result: Result, rounded: dict[str, np.ndarray]) -> OutputReport:
+        """One result of the model: its tensors together, all steps or the last."""
+        every = any("time" in axis for axis in result.axes)
+        energies = np.zeros((3, 2))
+        largest = 0.0
+        for name in result.tensors:
+            frac = self.tables.tensors[name].frac
+            steps = slice(None) if every else slice(-1, None)
+            reference, on_rounded = self.reference[name][:, steps], rounded[name][:, steps]
+            fixed = _values(self.run.trace[name][:, steps], frac)
+            pairs = ((reference, fixed), (reference, on_rounded), (on_rounded, fixed))
+            energies += [_energies(*pair) for pair in pairs]
+            largest = max(largest, float(np.ldexp(np.abs(reference - fixed).max(), frac)))
+        total, weights, arithmetic = (_db(*pair) for pair in energies.tolist())
+        return OutputReport(
+            result.name, result.tensors, "every" if every else "last", total, largest, weights, arithmetic
+        )
+
+
+def _saturated(tables: Tables, run: NetRun, clipped: dict[str, int]) -> dict[str, int]:
+    """Tensor -> values clipped by the kernels that write it, segments of a concatenation under the whole."""
+    counts = dict(clipped)
+    for layer in tables.layers:
+        name = layer.output
+        while tables.tensors[name].place == "alias":
+            name = tables.tensors[name].owner
+        counts[name] = counts.get(name, 0) + run.saturated[layer.name]
+    return counts
+
+
+# -------------------------------------------------------------------------------------------------------- inputs --
+
+
+def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
+    """The float graph of `model`; refused unless it has the arguments, results and layers that were quantized."""
+    graph = model if isinstance(model, Graph) else import_model(model, _sample(qmodel.signature, frames))
+    differing = [
+        f"{what} {[x.name for x in mine]} with axes {[x.axes for x in mine]} against "
+        f"{[x.name for x in quantized]} with axes {[x.axes for x in quantized]}"
+        for what, mine, quantized in (
+            ("arguments", graph.signature.arguments, qmodel.signature.arguments),
+            ("results", graph.signature.results, qmodel.signature.results),
+        )
+        if mine != quantized
+    ]
+    nodes = {node.name: node for node in graph.nodes}
+    for layer in qmodel.tables.layers:
+        weights = [a.shape for key, a in layer.arrays.items() if key.endswith("weights")]
+        if not weights:
+            continue
+        node = nodes.get(layer.name)
+        shapes = [] if node is None else [p.shape for key, p in node.params.items() if key.startswith("weight")]
+        if shapes != weights:
+            differing.append(f"layer {layer.name}: weights {shapes or 'missing'} against {weights}")
+    if differing:
+        raise QuantizeError(f"this is not the model that was quantized: {'; '.join(differing)}")
+    return graph
+
+
+def _sample(signature: Signature, frames: Any) -> Any:
+    """`frames` as an export takes them: float arrays, with the batch axes that a single stream may leave out."""
+
+    def whole(argument: Argument, value: Any) -> np.ndarray:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        if array.dtype.kind != "f":
+            array = array.astype(np.float32)
+        if array.ndim < len(argument.axes):
+            for position, axis in enumerate(argument.axes):
+                if axis == "batch":
+                    array = np.stack([array, array], position)
+        return array
+
+    if isinstance(frames, dict):
+        return {a.name: whole(a, frames[a.name]) for a in signature.arguments}
+    values = frames if isinstance(frames, (tuple, list)) else (frames,)
+    return tuple(whole(a, value) for a, value in zip(signature.arguments, values, strict=True))

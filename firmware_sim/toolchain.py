@@ -1,0 +1,298 @@
+"""Finds compilers and runs them: generated C to an ELF for an emulated core, or to a library or program for the host.
+
+The only place with compiler subprocesses. What is built is what `quantize.generate` writes, plus the driver in `board/`.
+Everything is cached by content: a key is the hash of all sources, flags and the compiler's version, so that nothing in
+the cache is ever stale; files appear in it whole, so that two processes may build the same thing at once. The cache is
+RTCORE_CACHE, else XDG_CACHE_HOME/rtcore, else ~/.cache/rtcore, and may be deleted at any time.
+
+Neighbours: `quantize/emit_c.py` (what is compiled), `rtcore/_build.py` (the warnings), `emulator.py` (runs a Firmware).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from quantize.emit_c import Golden, kernel_files, layer_ids, render, state_groups
+from rtcore import _build
+from rtcore.tables import Tables
+
+BOARD = Path(__file__).resolve().parent / "board"
+CORES = ("portable",)  # kernels that exist; a target's own come beside it
+
+# For size: -O2 unrolls the portable kernels to 2.7 times the code and saves 0 to 15 % of the instructions (none on M0).
+ZIG_FLAGS = ("-Os", "-ffunction-sections", "-fdata-sections", "-g0")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A core that firmware is built for.
+
+    compile: flags of every compilation, link: flags of the link; startup and script: files of board/;
+    emulator and model: who runs it, as what ("unicorn" and the name of its constant).
+    The link names the base core of the architecture, so that the compiler's runtime library is built once for each.
+    """
+
+    name: str
+    compile: tuple[str, ...]
+    link: tuple[str, ...]
+    startup: str
+    script: str
+    emulator: str
+    model: str
+
+
+def _cortex_m(name: str, cpu: str, base: str, model: str) -> Target:
+    triple = ("-target", "thumb-freestanding-eabi")
+    return Target(
+        name=name,
+        compile=(*triple, f"-mcpu={cpu}", "-mfloat-abi=soft", *ZIG_FLAGS),
+        link=(*triple, f"-mcpu={base}", "-O2", "-Wl,--gc-sections"),
+        startup="startup_cortex_m.c",
+        script="cortex_m.ld",
+        emulator="unicorn",
+        model=model,
+    )
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        _cortex_m("cortex-m0", "cortex_m0", "cortex_m0", "UC_CPU_ARM_CORTEX_M0"),
+        _cortex_m("cortex-m3", "cortex_m3", "cortex_m3", "UC_CPU_ARM_CORTEX_M3"),
+        _cortex_m("cortex-m4", "cortex_m4", "cortex_m3", "UC_CPU_ARM_CORTEX_M4"),
+        _cortex_m("cortex-m7", "cortex_m7", "cortex_m3", "UC_CPU_ARM_CORTEX_M7"),
+        _cortex_m("cortex-m33", "cortex_m33+dsp", "cortex_m3", "UC_CPU_ARM_CORTEX_M33"),
+    )
+}
+
+
+class ToolchainError(RuntimeError):
+    """A compiler is missing, or refused what it was given."""
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked net: the ELF, the core it is for, and the prefix of its C names."""
+
+    elf: Path
+    target: Target
+    name: str
+
+
+def find_target(name: str) -> Target:
+    """The target of that name. Raises ValueError listing all of them."""
+    if name not in TARGETS:
+        raise ValueError(f"unknown target {name!r}; targets are host, {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def require(*modules: str) -> None:
+    """Raises ToolchainError, with the remedy, unless all these optional modules are installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ToolchainError(
+            f"emulated targets need {', '.join(missing)}, not installed here: pip install 'rtcore[mcu]'"
+        )
+
+
+def cache_dir() -> Path:
+    """Where builds are kept."""
+    if os.environ.get("RTCORE_CACHE"):
+        return Path(os.environ["RTCORE_CACHE"])
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "rtcore"
+
+
+# ------------------------------------------------------------------------------------------------------ firmware --
+
+
+def build_firmware(
+    tables: Tables, target: str, *, name: str = "net", selftest: Golden | None = None, core: str | None = None
+) -> Firmware:
+    """Compiles and links the C of a net for an emulated core; from the cache when it has been built before.
+
+    name: prefix of the C names. selftest: golden vectors to link. core: whose kernels, "portable" or None (the target's
+    own, where they exist). Raises ValueError for an unknown target or core, ToolchainError when a package of
+    'rtcore[mcu]' is missing or the compiler fails.
+    """
+    found = find_target(target)
+    if core is not None and core not in CORES:
+        raise ValueError(f"unknown core {core!r}; kernels exist for {', '.join(CORES)}")
+    require("ziglang")
+    files = render(tables, name, selftest=selftest)
+    board = {path.name: path.read_bytes() for path in sorted(BOARD.iterdir()) if path.is_file()}
+    defines = _board_defines(tables, name)
+    kept = [f"{name}_{function}" for function in _api(tables, selftest)] + ["board_state", "board_io", "board_layers"]
+    link = [*found.link, *(f"-Wl,-u,{symbol}" for symbol in kept)]
+    key = _key(_zig_version(), found.compile, link, defines, files, board)
+    elf = cache_dir() / "firmware" / f"{name}-{target}-{key}.elf"
+    if not elf.exists():
+        with _workspace(files | board) as work:
+            kernels = {file: (_build.CSRC / file).read_bytes() for file in kernel_files()}
+            startup = {found.startup: board[found.startup]}
+            objects = [_cached_object(found, "kernel", f, kernels) for f in kernels if f.endswith(".c")]
+            objects.append(_cached_object(found, "board", found.startup, startup))
+            net = [f"{name}.c"] if selftest is None else [f"{name}.c", f"{name}_selftest.c"]
+            for role, file in [*zip(("net", "selftest"), net, strict=False), ("board", "board.c")]:
+                flags = defines if role == "board" else ()
+                objects.append(_compile(found, work / file, work / f"{role}-{file}.o", [*flags, f"-I{work}"]))
+            linked = work / "linked.elf"
+            _run([*_zig(), *link, "-T", str(work / found.script), "-o", str(linked), *map(str, objects)])
+            _place(linked, elf)
+    return Firmware(elf, found, name)
+
+
+def _api(tables: Tables, selftest: Golden | None) -> list[str]:
+    """The functions of a net that the link must keep."""
+    functions = ["check", "reset", "reset_with", "step"]
+    functions += ["set_state"] if tables.state_inputs else []
+    functions += ["get_state"] if tables.states else []
+    return functions + (["selftest"] if selftest is not None else [])
+
+
+def _board_defines(tables: Tables, name: str) -> tuple[str, ...]:
+    """What board.c is told of a net."""
+    ids = layer_ids(tables)
+    units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
+    views = sum(units[layer] for _, layers in state_groups(tables) for layer in layers)
+    io = sum(tables.tensors[x].width for x in (*tables.inputs, *tables.outputs)) + views
+    return (
+        f'-DBOARD_HEADER="{name}.h"',
+        f"-DBOARD_STATE={name}_state",
+        f"-DBOARD_IO_SIZE={io}",
+        f"-DBOARD_LAYERS={' '.join(f'LAYER({ids[layer]})' for layer in units)}",
+    )
+
+
+def _cached_object(target: Target, role: str, source: str, files: dict[str, bytes]) -> Path:
+    """An object that does not depend on the net: compiled once per target."""
+    key = _key(_zig_version(), target.compile, _build.WARNINGS, files)
+    path = cache_dir() / "objects" / f"{target.name}-{key}" / f"{role}-{source}.o"
+    if not path.exists():
+        with _workspace(files) as work:
+            _place(_compile(target, work / source, work / f"{role}-{source}.o", ()), path)
+    return path
+
+
+def _compile(target: Target, source: Path, output: Path, flags) -> Path:
+    _run([*_zig(), *target.compile, *_build.WARNINGS, *flags, "-c", str(source), "-o", str(output)])
+    return output
+
+
+# ---------------------------------------------------------------------------------------------------------- host --
+
+
+def build_host_library(
+    tables: Tables, *, name: str = "net", selftest: Golden | None = None, flags: tuple[str, ...] = ("-O2",)
+) -> Path:
+    """The same generated C as a shared library of this machine, with board.c (board_state, board_io, board_layers)."""
+    files = render(tables, name, selftest=selftest) | {"board.c": (BOARD / "board.c").read_bytes()}
+    return build_host(files, [*_board_defines(tables, name), "-I.", "-shared", "-fPIC", *flags], f"{name}.so")
+
+
+def build_host(files: dict[str, bytes], flags, output: str) -> Path:
+    """Compiles and links C files (relative path -> bytes, headers included) with the host's compiler, under the kernels'
+    warnings. Returns the path of `output` in the cache. Raises ToolchainError when the compiler fails or there is none.
+    """
+    compiler = host_compiler()
+    built = cache_dir() / "host" / _key(_version(tuple(compiler)), compiler, flags, _build.WARNINGS, files) / output
+    if not built.exists():
+        with _workspace(files) as work:
+            sources = [file for file in sorted(files) if file.endswith(".c")]
+            _run([*compiler, *_build.WARNINGS, *flags, *sources, "-o", "built"], cwd=work)
+            _place(work / "built", built)
+    return built
+
+
+def host_compiler() -> list[str]:
+    """The host's C compiler as a command: CC, else cc, gcc or clang, else zig's."""
+    if os.environ.get("CC"):
+        return os.environ["CC"].split()
+    for command in ("cc", "gcc", "clang"):
+        if shutil.which(command):
+            return [command]
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolchainError("no C compiler found (cc, gcc, clang): install one, name it in CC, or pip install ziglang")
+    return _zig()
+
+
+@functools.cache
+def _version(compiler: tuple[str, ...]) -> str:
+    return _run([*compiler, "--version"])
+
+
+# ------------------------------------------------------------------------------------------------------- running --
+
+
+def _zig() -> list[str]:
+    """zig's C compiler, from its wheel."""
+    (package,) = importlib.util.find_spec("ziglang").submodule_search_locations
+    return [str(Path(package) / ("zig.exe" if os.name == "nt" else "zig")), "cc"]
+
+
+def _zig_version() -> str:
+    return f"ziglang {importlib.metadata.version('ziglang')}"
+
+
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    """Runs a compiler and returns what it printed. Raises ToolchainError with its messages."""
+    zig_cache = str(cache_dir() / "zig")
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": zig_cache, "ZIG_LOCAL_CACHE_DIR": zig_cache}
+    try:
+        done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolchainError(f"cannot run the compiler {command[0]}: {error.strerror}") from error
+    if done.returncode != 0:
+        raise ToolchainError(f"the compiler failed: {' '.join(command)}\n{done.stderr or done.stdout}")
+    return done.stdout
+
+
+def _key(*parts) -> str:
+    """Hash of everything that decides a build."""
+    digest = hashlib.sha256()
+    for part in parts:
+        items = sorted(part.items()) if isinstance(part, dict) else [part]
+        for item in items:
+            text = repr(item).encode()
+            digest.update(len(text).to_bytes(8, "little") + text)
+    return digest.hexdigest()[:24]
+
+
+class _workspace:
+    """A directory in the cache that holds `files` while something is built in it."""
+
+    def __init__(self, files: dict[str, bytes]):
+        self.files = files
+
+    def __enter__(self) -> Path:
+        root = cache_dir()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self.path = Path(tempfile.mkdtemp(prefix="build-", dir=root))
+        except OSError as error:
+            raise ToolchainError(
+                f"the build cache {root} cannot be written ({error.strerror}); name another in RTCORE_CACHE"
+            ) from error
+        for name, data in self.files.items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return self.path
+
+    def __exit__(self, *_) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _place(built: Path, target: Path) -> None:
+    """Moves a finished file into the cache in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(built, target)

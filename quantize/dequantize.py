@@ -1,0 +1,53 @@
+"""The float graph on the very weights that the integers stand for: what separates rounding weights from arithmetic.
+
+Neighbours: `tables.py` (made the integers), `float_run.py` (runs the graph), `firmware_sim/compare.py` (error budget).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from quantize.graph import Graph, Node
+from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA
+from rtcore.tables import ACTIVATIONS, Layer, Tables
+
+BOUNDED_CODES = tuple(ACTIVATIONS[name] for name in BOUNDED)
+
+
+def dequantized_graph(graph: Graph, tables: Tables) -> Graph:
+    """`graph` with every weight, bias, scale and offset replaced by its table's exact value (float64)."""
+    layers = {layer.name: layer for layer in tables.layers}
+    return replace(graph, nodes=tuple(dequantized(node, layers.get(node.name), tables) for node in graph.nodes))
+
+
+def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
+    if layer is None or layer.kind not in ("dense_i16", "gru_i16", "affine_i16"):
+        return node
+    x_frac, out_frac = tables.tensors[layer.inputs[0]].frac, tables.tensors[layer.output].frac
+    if layer.kind == "dense_i16":
+        target = PRE_FRAC if layer.ints["activation"] in BOUNDED_CODES else out_frac
+        weight, bias = values(layer, "", x_frac, target)
+        return replace(node, params={"weight": weight, "bias": bias})
+    if layer.kind == "affine_i16":
+        a = layer.arrays
+        lsb = 2.0 ** -(out_frac + a["shift"].astype(np.float64))
+        return replace(node, params={"scale": a["mult"] * lsb * 2.0**x_frac, "offset": a["bias"] * lsb})
+    n = layer.ints["nb_neurons"]
+    top = PRE_FRAC if layer.ints["activation"] in BOUNDED_CODES else out_frac + STATE_EXTRA
+    gates, candidate = PRE_FRAC - layer.ints["gate_shift"], top - layer.ints["candidate_shift"]
+    targets = np.repeat([gates, gates, candidate], n)
+    order = np.r_[n : 2 * n, 0:n, 2 * n : 3 * n]  # the lineage's z r h back to torch's r z n
+    params = {}
+    for side, short, frac in (("input", "ih", x_frac), ("recurrent", "hh", layer.ints["state_frac"])):
+        weight, bias = values(layer, f"{side}_", frac, targets)
+        params |= {f"weight_{short}": weight[order], f"bias_{short}": bias[order]}
+    return replace(node, params=params)
+
+
+def values(layer: Layer, prefix: str, x_frac: int, target) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and bias of a matrix: one accumulator LSB is mult * 2^-(shift + target)."""
+    a = layer.arrays
+    lsb = a[f"{prefix}mult"] * 2.0 ** -(a[f"{prefix}shift"].astype(np.float64) + target)
+    return a[f"{prefix}weights"] * (lsb * 2.0**x_frac)[:, None], a[f"{prefix}bias"] * lsb

@@ -1,0 +1,263 @@
+"""Import a torch model: nn.Module, ExportedProgram or .pt2 file -> Graph of one streaming step.
+
+The way: torch.export gives a flat program; unsupported operations and bad weights are refused before anything else; a
+first walk infers which axis of each input is batch, time and features; a module is then exported again with lengths of
+our own choice, so that nothing in the graph can come from the sample's; a second walk builds the graph; and the graph
+is run against the model, so that a mistake here is an error and never a wrong net.
+
+Neighbours: `torch_program.py` (the walks), `nn.py` (its operators are registered by importing this file, as loading a
+.pt2 that holds them needs), `graph.py` (what comes out), `float_run.py` (the check run).
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from quantize import nn as _operators  # noqa: F401  (registers rtcore::gru)
+from quantize.errors import FormatError, QuantizeError, UnsupportedError
+from quantize.float_run import run_graph
+from quantize.graph import Graph
+from quantize.signature import to_frames
+from quantize.torch_program import FLOATS, Program, Roles, primes, resized
+
+Call = tuple[tuple, dict]  # (args, kwargs) of tensors
+
+CHECK_STREAMS, CHECK_STEPS = 3, 40  # as much of the sample as the check run takes
+
+
+def import_model(model: Any, sample: Any = None) -> Graph:
+    """Turn a torch model into the graph of one streaming step.
+
+    model:  an nn.Module (a copy of it is exported in eval mode; the module itself stays as it is), an ExportedProgram,
+            or the path of a .pt2 file that torch.export.save wrote.
+    sample: what the model takes: a numpy array or torch tensor (float32 or float64), a tuple for several arguments, a
+            dict for keyword arguments; any batch size and length. Needed for an nn.Module, otherwise only checked.
+
+    Raises UnsupportedError for a construct that cannot be streamed in fixed point (operation, layer, source line and
+    remedy), FormatError for a file that is not a .pt2, QuantizeError for NaN or infinite weights and for a sample that
+    does not fit the model.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        model = _load(Path(model))
+    if isinstance(model, ExportedProgram):
+        graph = _import_program(model, sample)
+    elif isinstance(model, torch.nn.Module):
+        graph = _import_module(model, sample)
+    else:
+        raise QuantizeError(
+            f"cannot import a {type(model).__name__}: give an nn.Module, an ExportedProgram or the path of a .pt2 file"
+        )
+    if sample is not None:
+        to_frames(graph.signature, sample)
+    return graph
+
+
+def _import_module(model: torch.nn.Module, sample: Any) -> Graph:
+    if sample is None:
+        raise QuantizeError("a sample of the model's input is needed to export an nn.Module")
+    try:
+        twin = copy.deepcopy(model).cpu().eval()
+    except RuntimeError as error:  # as under the old torch.nn.utils.weight_norm, whose weights are computed tensors
+        raise UnsupportedError(f"the module cannot be copied: {_first_line(error)}") from error
+    dtype = next((p.dtype for p in twin.parameters() if p.dtype in FLOATS), torch.float32)
+    call = _as_call(sample, dtype)
+    first = Program(_export(twin, call))
+    roles = first.infer()
+    try:
+        second = Program(_export(twin, _with_free_sizes(first, roles, call)))
+    except QuantizeError:
+        second = None  # the module has sizes of its sample written into it: the first export has to do
+    graph = (second or first).build(roles)
+    if second:
+        call = _sized(first, roles, call, {"batch": CHECK_STREAMS, "time": CHECK_STEPS}, min)
+    problem = _difference(graph, twin, call)
+    if problem:
+        first.build(roles)  # may name the operation that depends on the sizes
+        raise UnsupportedError(problem)
+    return graph
+
+
+def _import_program(exported: ExportedProgram, sample: Any) -> Graph:
+    program = Program(exported)
+    roles = program.infer()
+    graph = program.build(roles)
+    given: dict[str, torch.Tensor] = {}
+    if sample is not None:
+        args, kwargs = _as_call(sample, torch.float64)
+        given = dict(zip(program.inputs, args, strict=False)) | kwargs
+    problem = _difference(graph, exported.module(), program.example(given))
+    if problem:
+        raise UnsupportedError(problem)
+    return graph
+
+
+# --- files and exports ----------------------------------------------------------------------------------------------
+
+
+def _load(path: Path) -> ExportedProgram:
+    """Read a .pt2. It is data: anything that would have to be unpickled as code is refused."""
+    advice = "export the model with torch.export.export and write it with torch.export.save"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"cannot read {path}: {error.strerror or error}") from None
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise FormatError(f"{path} is not a .pt2 file (or a truncated one); {advice}")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
+        formats = [name for name in names if name.split("/", 1)[-1] == "archive_format"]
+        if not formats or archive.read(formats[0]) != b"pt2":
+            if any(name.endswith("data.pkl") for name in names):
+                raise FormatError(
+                    f"{path} holds pickled Python objects (torch.save or TorchScript), not data; {advice}"
+                )
+            raise FormatError(f"{path} is a zip archive, but not a .pt2; {advice}")
+        try:
+            if archive.testzip() is not None:
+                raise FormatError(f"{path} is damaged: {archive.testzip()} fails its checksum")
+            _refuse_pickles(path, archive)
+        except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+            raise error if isinstance(error, QuantizeError) else FormatError(f"{path} is damaged: {error}") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(io.BytesIO(data))
+    except Exception as error:  # torch raises whatever its own reader stumbled over
+        raise FormatError(f"{path} cannot be loaded: {_first_line(error)}") from None
+
+
+def _refuse_pickles(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse the parts of a .pt2 that torch.export.load would unpickle without restriction."""
+    for name in archive.namelist():
+        if name.endswith("_config.json"):
+            config = json.loads(archive.read(name)).get("config", {})
+            if any(entry.get("use_pickle") for entry in config.values()):
+                raise FormatError(f"{path} holds pickled Python objects ({name}); only plain tensors are loaded")
+        elif "/data/sample_inputs/" in name or name.endswith(".pt"):
+            content = archive.read(name)
+            try:
+                if content:
+                    torch.load(io.BytesIO(content), weights_only=True)
+            except Exception:
+                raise FormatError(
+                    f"{path} holds pickled Python objects ({name}); only plain tensors are loaded"
+                ) from None
+
+
+def _export(module: torch.nn.Module, call: Call) -> ExportedProgram:
+    args, kwargs = call
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, args, kwargs)
+    except Exception as error:  # torch.export has no common base for its failures
+        try:
+            with torch.no_grad():
+                module(*args, **kwargs)
+        except Exception as own:
+            raise QuantizeError(f"the model does not run on the sample: {_first_line(own)}") from own
+        raise UnsupportedError(
+            f"torch.export cannot capture the model: {_first_line(error)} (forward must be free of control flow that "
+            "depends on values)"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+# --- samples --------------------------------------------------------------------------------------------------------
+
+
+def _as_call(sample: Any, dtype: torch.dtype) -> Call:
+    """The sample as positional and keyword tensors of `dtype` on the CPU."""
+
+    def convert(name: str, value: Any) -> torch.Tensor:
+        if not isinstance(value, (np.ndarray, torch.Tensor)):
+            raise QuantizeError(f"the sample's {name} is a {type(value).__name__}: give a numpy array or torch tensor")
+        tensor = value.detach().cpu() if isinstance(value, torch.Tensor) else torch.tensor(value)
+        if tensor.dtype not in FLOATS:
+            raise UnsupportedError(
+                f"the sample's {name} has dtype {value.dtype}: inputs must be float32 or float64; convert it first"
+            )
+        return tensor.to(dtype)
+
+    if isinstance(sample, Mapping):
+        return (), {str(name): convert(f"argument {name!r}", value) for name, value in sample.items()}
+    values = sample if isinstance(sample, tuple) else (sample,)
+    return tuple(convert(f"argument {i}", value) for i, value in enumerate(values)), {}
+
+
+def _with_free_sizes(program: Program, roles: Roles, call: Call) -> Call:
+    """The sample with prime batch and time lengths that occur nowhere else in the program."""
+    taken = {size for shape in program.shapes.values() for size in shape}
+    free = (p for p in primes() if p not in taken)
+    keys = {key for _, axes in roles.values() for key in axes if key[0] in ("batch", "time")}
+    chosen = {key: next(free) for key in sorted(keys)}
+    return _sized(program, roles, call, chosen, lambda size, wanted: wanted)
+
+
+def _sized(
+    program: Program, roles: Roles, call: Call, wanted: Mapping[Any, int], choose: Callable[[int, int], int]
+) -> Call:
+    """The sample with each axis at choose(its length, wanted[role] or wanted[role, index]), others as they are."""
+
+    def resize(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        shape = []
+        for size, key in zip(tensor.shape, roles[name][1], strict=True):
+            limit = wanted.get(key, wanted.get(key[0]))
+            shape.append(size if limit is None else choose(size, limit))
+        return resized(tensor, tuple(shape))
+
+    args, kwargs = call
+    return (
+        tuple(resize(name, tensor) for name, tensor in zip(program.inputs, args, strict=False)),
+        {name: resize(name, tensor) for name, tensor in kwargs.items()},
+    )
+
+
+# --- the check run --------------------------------------------------------------------------------------------------
+
+
+def _difference(graph: Graph, model: Callable[..., Any], call: Call) -> str:
+    """Run graph and model on the same call; say what differs, or "".
+
+    The bound, 1e-3 of the peak, is far above what float32 rounding brings and far below what a wrong axis or a length
+    used as a number does.
+    """
+    args, kwargs = call
+    with torch.no_grad():
+        expected = [leaf.double().numpy() for leaf in pytree.tree_leaves(model(*args, **kwargs))]
+    given = [tensor for tensor in args if tensor is not None]
+    inputs = dict(zip((a.name for a in graph.signature.arguments), given, strict=False))
+    inputs |= {name: tensor for name, tensor in kwargs.items() if tensor is not None}
+    if not all(tensor.isfinite().all() for tensor in inputs.values()):
+        return ""
+    got = run_graph(graph, inputs)
+    got = [got] if isinstance(got, np.ndarray) else list(got.values() if isinstance(got, dict) else got)
+    cause = (
+        "the model's arithmetic depends on its batch size or length (a size used as a number, or an axis squeezed when "
+        "it happens to be 1), so it cannot be streamed"
+    )
+    for result, mine, its in zip(graph.signature.results, got, expected, strict=True):
+        if mine.shape != its.shape:
+            return f"result {result.name!r} has shape {its.shape}, but streamed it has {mine.shape}: {cause}"
+        if np.isfinite(its).all():
+            error, peak = np.abs(mine - its).max(), np.abs(its).max()
+            if not error <= 1e-3 * peak + 1e-6:
+                return f"result {result.name!r} differs by {error:.3g} (peak {peak:.3g}) when streamed: {cause}"
+    return ""

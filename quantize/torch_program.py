@@ -1,0 +1,456 @@
+"""An exported program under the importer's eyes: what can be refused at once, the two walks, the finished graph.
+
+A `Program` is functional (in-place operations rewritten), has concrete sizes (symbolic ones chosen), and holds only
+operations that have a handler. `infer` finds the role of every input axis, `build` makes the graph.
+
+Neighbours: `torch_import.py` (gets programs from modules and files), `torch_layers.py` and `torch_ops.py` (one handler
+per operation), `torch_axes.py` (values, axes, the Builder), `graph.py` (what comes out).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from quantize import torch_layers, torch_ops  # noqa: F401  (fill the table of handlers)
+from quantize.errors import QuantizeError, UnsupportedError
+from quantize.graph import Argument, Graph, Result, Signature
+from quantize.torch_axes import HANDLERS, Atom, Builder, Value, op_name, place_of
+
+FLOATS = (torch.float32, torch.float64)
+
+SUPPORTED = (
+    "supported: nn.Linear, nn.GRU, quantize.nn.GRU, sigmoid, tanh, relu, cat, slices, + - * of tensors and constants, "
+    "division by constants, and moves of the batch and time axes"
+)
+
+HINTS = {
+    "lstm": "nn.LSTM has no fixed-point kernel here; use nn.GRU",
+    "rnn_tanh": "use nn.GRU",
+    "rnn_relu": "use nn.GRU, or quantize.nn.GRU(activation='relu')",
+    "gru": "a packed sequence is not a stream; give the GRU a padded tensor",
+    "gru_cell": "use nn.GRU over the sequence instead of a loop over nn.GRUCell",
+    "batch_norm": "fold it into the layer before it, or train without it",
+    "slice_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
+    "select_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
+    "cond": "a step has no branches; compute both sides and combine them",
+}
+
+# Operations that make a constant from numbers alone; random ones are refused.
+FACTORIES = ("zeros", "ones", "full", "arange", "eye", "linspace", "scalar_tensor")
+
+Roles = dict[str, tuple[str, tuple[tuple[str, int], ...]]]  # argument -> (kind, (role, batch index) per axis)
+
+
+class Program:
+    """An exported program, functional, checked for what can be refused at once, ready to be walked.
+
+    constants: placeholder name -> (the parameter's or buffer's own name, its value).
+    inputs:    argument name -> placeholder, tensor arguments only, in order.
+    shapes:    the sizes of every node that is a tensor.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        """Raises UnsupportedError or QuantizeError for what can be seen without a walk: operations without a handler
+        (all of them, each with its place), effects, dtypes, weights that are not finite."""
+        if any(_needs_functionalizing(node) for node in program.graph.nodes):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                program = program.run_decompositions({})
+        self.program = program
+        self.sizes = _Sizes(program)
+        self.constants = self._constants()
+        self._refuse_operations()
+        self._refuse_effects()
+        self._refuse_weights()
+        self.inputs = self._inputs()
+        self.shapes = {node: self.sizes.shape(node) for node in program.graph.nodes if _is_tensor(node)}
+
+    # what can be refused at once
+
+    def _constants(self) -> dict[str, tuple[str, torch.Tensor]]:
+        found = {}
+        for spec in self.program.graph_signature.input_specs:
+            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+                value = self.program.state_dict.get(spec.target)
+                if value is None:
+                    value = self.program.constants[spec.target]
+                found[spec.arg.name] = (spec.target, value.detach().cpu())
+            elif spec.kind != InputKind.USER_INPUT:
+                kind = spec.kind.name.lower()
+                raise UnsupportedError(f"the model holds {spec.target!r}, a {kind}; only tensors are supported")
+        return found
+
+    def _refuse_operations(self) -> None:
+        """Name every operation that has no handler and is not on constants alone."""
+        constant: set[torch.fx.Node] = set()
+        problems = []
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder" and node.name in self.constants:
+                constant.add(node)
+            if node.op != "call_function" or _is_number(node) or node.meta.get("val") is None:
+                continue
+            tensors = [n for n in node.all_input_nodes if not _is_number(n)]
+            name = op_name(node.target)
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and _key(node) not in HANDLERS:
+                problems.append(f"{name} {place_of(node).words()}: draws random numbers; a step must be deterministic")
+            elif all(n in constant for n in tensors) and (tensors or name in FACTORIES):
+                constant.add(node)
+            elif node.target is not operator.getitem and _key(node) not in HANDLERS:
+                hint = HINTS.get(name, "replace it, or leave it out of the exported model")
+                problems.append(f"{name} ({node.target}) {place_of(node).words()}: is not supported; {hint}")
+        if problems:
+            raise UnsupportedError("\n".join([*dict.fromkeys(problems), SUPPORTED]))
+
+    def _refuse_effects(self) -> None:
+        for spec in self.program.graph_signature.output_specs:
+            if spec.kind == OutputKind.BUFFER_MUTATION:
+                raise UnsupportedError(
+                    f"the model writes to its buffer {spec.target!r}: a state kept in a buffer is not supported; make "
+                    "it an argument and a result of forward"
+                )
+            if spec.kind == OutputKind.USER_INPUT_MUTATION:
+                raise UnsupportedError(f"the model writes to its argument {spec.target!r}; let it work on a copy")
+            if spec.kind != OutputKind.USER_OUTPUT:
+                raise UnsupportedError(f"the model has a {spec.kind.name.lower()}; only plain results are supported")
+
+    def _refuse_weights(self) -> None:
+        for node in self.program.graph.nodes:
+            if node.op != "placeholder" or node.name not in self.constants or not node.users:
+                continue
+            name, value = self.constants[node.name]
+            if value.is_complex() or (value.is_floating_point() and value.dtype not in FLOATS):
+                raise UnsupportedError(f"parameter {name!r} is {value.dtype}; convert the model with .float()")
+            if value.is_floating_point() and not value.isfinite().all():
+                index = tuple((~value.isfinite()).nonzero()[0].tolist())
+                raise QuantizeError(
+                    f"parameter {name!r} holds {value[index].item()} at index {index}; every weight must be finite: "
+                    "repair or retrain the model"
+                )
+
+    def _inputs(self) -> dict[str, torch.fx.Node]:
+        args, kwargs = _outline(self.program.call_spec.in_spec)
+        for name, leaf in [*enumerate(args), *kwargs.items()]:
+            if not isinstance(leaf, int):
+                kind = type(leaf).__name__
+                raise UnsupportedError(f"argument {name!r} of the model is a {kind}; let it take tensors one by one")
+        found = {}
+        for node in self._placeholders():
+            value = node.meta.get("val")
+            name = f"argument {node.name!r} of the model"
+            if value is None:
+                continue  # an optional argument that was left out
+            if not isinstance(value, torch.Tensor):
+                raise UnsupportedError(f"{name} is {value!r}; only tensors are supported")
+            if value.dtype not in FLOATS:
+                raise UnsupportedError(f"{name} has dtype {value.dtype}: inputs must be float32 or float64")
+            if value.dim() == 0:
+                raise UnsupportedError(f"{name} is a single number; give it a feature axis")
+            found[node.name] = node
+        if not found:
+            raise UnsupportedError("the model takes no tensor")
+        return found
+
+    def _placeholders(self) -> list[torch.fx.Node]:
+        """The arguments' nodes, those that are None included."""
+        return [n for n in self.program.graph.nodes if n.op == "placeholder" and n.name not in self.constants]
+
+    # the walks
+
+    def infer(self) -> Roles:
+        """Find the role of every axis of every argument. Raises UnsupportedError where they contradict each other."""
+        builder = Builder(True, self.shapes)
+        values = {}
+        for name, node in self.inputs.items():
+            shape = self.shapes[node]
+            values[name] = Value((name,), tuple((Atom(size),) for size in shape), shape[-1], "argument")
+        self._walk(builder, values)
+        atoms = {name: [axis[0] for axis in value.axes] for name, value in values.items()}
+        for name in builder.states:
+            for atom in atoms[name]:
+                if atom.role is None:
+                    atom.set_role("layer", "")
+        builder.grant_wishes()
+        for name, axes in atoms.items():
+            if name not in builder.states:
+                _default_roles(axes)
+        roles: Roles = {}
+        for name, axes in atoms.items():
+            counter = itertools.count()
+            keys = tuple((atom.role or "", next(counter) if atom.role == "batch" else 0) for atom in axes)
+            roles[name] = ("state" if name in builder.states else "frames", keys)
+        _check_roles(roles)
+        return roles
+
+    def build(self, roles: Roles) -> Graph:
+        """Build the graph, every role being known. Raises UnsupportedError for what a stream cannot do."""
+        builder = Builder(False, self.shapes)
+        values = {}
+        for name, node in self.inputs.items():
+            kind, keys = roles[name]
+            sized = list(zip(self.shapes[node], keys, strict=True))
+            axes = tuple(() if role == "one" else (Atom(size, role, index),) for size, (role, index) in sized)
+            rows, width = (math.prod(n for n, (role, _) in sized if role == r) for r in ("layer", "feature"))
+            builder.names.add(name)
+            if kind == "frames":
+                builder.widths[name] = width
+                values[name] = Value((name,), axes, width)
+            else:
+                values[name] = Value(tuple((name, row) for row in range(rows)), axes, width, "initial")
+        outputs = self._walk(builder, values)
+        container, names = _result_names(self.program.call_spec.out_spec)
+        batch = max(sum(role == "batch" for role, _ in keys) for _, keys in roles.values())
+        results = tuple(_result(name, value, batch) for name, value in zip(names, outputs, strict=True))
+        return _finish(builder, roles, values, results, container)
+
+    def _walk(self, builder: Builder, arguments: dict[str, Value]) -> list[Any]:
+        """Run every node through its handler (or, on constants, through torch itself); the program's outputs."""
+        done: dict[torch.fx.Node, Any] = {}
+        outputs: list[Any] = []
+        for node in self.program.graph.nodes:
+            if node.op == "output":
+                outputs = [done[arg] if isinstance(arg, torch.fx.Node) else arg for arg in node.args[0]]
+            elif node.op == "get_attr":
+                done[node] = operator.attrgetter(str(node.target))(self.program.graph_module)
+            elif node.op == "placeholder":
+                done[node] = self.constants[node.name][1] if node.name in self.constants else arguments.get(node.name)
+            elif _is_number(node):
+                done[node] = self.sizes.number(node)
+            elif node.meta.get("val") is not None:
+                args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), done.__getitem__)
+                builder.enter(node)
+                done[node] = _apply(builder, node, args, kwargs)
+        return outputs
+
+    def example(self, sample: Mapping[str, torch.Tensor]) -> tuple[tuple, dict]:
+        """(args, kwargs) of the program's own sizes: the sample's values, repeated or cut to fit, else random normal
+        numbers (always the same)."""
+        generator = torch.Generator().manual_seed(0)
+        values: list[torch.Tensor | None] = []
+        for node in self._placeholders():
+            if node.name not in self.inputs:
+                values.append(None)
+                continue
+            shape, dtype = self.shapes[node], node.meta["val"].dtype
+            given = sample.get(node.name)
+            if given is not None and given.dim() == len(shape) and given.numel():
+                values.append(resized(given, shape).to(dtype))
+            else:
+                values.append(torch.randn(shape, generator=generator, dtype=dtype))
+        return pytree.tree_unflatten(values, self.program.call_spec.in_spec)
+
+
+def resized(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """The tensor's values, repeated or cut along every axis to `shape`."""
+    for axis, size in enumerate(shape):
+        if tensor.shape[axis] != size:
+            tensor = tensor.index_select(axis, torch.arange(size) % tensor.shape[axis])
+    return tensor
+
+
+def primes() -> Iterator[int]:
+    """7, 11, 13, 17, ...: lengths that no reshape can take for one another."""
+    return (n for n in itertools.count(7, 2) if all(n % d for d in range(3, math.isqrt(n) + 1, 2)))
+
+
+class _Sizes:
+    """Concrete numbers for an export's sizes; symbolic ones (dynamic shapes) become primes within their range."""
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self._chosen = {}
+        for (symbol, limits), prime in zip(program.range_constraints.items(), primes(), strict=False):
+            low = max(int(limits.lower), 2)
+            self._chosen[symbol] = prime if low <= prime and bool(prime <= limits.upper) else low
+
+    def number(self, node: torch.fx.Node) -> int | float | bool:
+        return self._concrete(node.meta["val"])
+
+    def shape(self, node: torch.fx.Node) -> tuple[int, ...]:
+        return tuple(int(self._concrete(size)) for size in node.meta["val"].shape)
+
+    def _concrete(self, value: Any) -> int | float | bool:
+        if isinstance(value, (int, float)):
+            return value
+        result = value.node.expr.xreplace(self._chosen)
+        if result.free_symbols:
+            raise UnsupportedError(f"the program's size {value} depends on the data; only fixed sizes are supported")
+        kinds = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
+        return kinds[type(value)](result)
+
+
+# --- nodes ----------------------------------------------------------------------------------------------------------
+
+
+def _is_number(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), (int, float, torch.SymInt, torch.SymFloat, torch.SymBool))
+
+
+def _is_tensor(node: torch.fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _is_mutable(node: Any) -> bool:
+    target = getattr(node, "target", None)
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def _needs_functionalizing(node: torch.fx.Node) -> bool:
+    """Writes into tensors that others may see, and regions (as of torch.no_grad) that hide operations."""
+    if _is_mutable(node):
+        return not _writes_privately(node)
+    return node.op == "call_function" and op_name(node.target).startswith("wrap_with_")
+
+
+def _writes_privately(node: torch.fx.Node) -> bool:
+    """The tensor an in-place operation writes to is fresh and nobody else's, so that the plain operation does."""
+    written = node.args[0]
+    if not isinstance(written, torch.fx.Node) or len(written.users) != 1:
+        return False
+    if not isinstance(written.target, torch._ops.OpOverload):
+        return False
+    if _is_mutable(written):
+        return _writes_privately(written)
+    fresh = all(result.alias_info is None for result in written.target._schema.returns)
+    return fresh and "dropout" not in str(written.target)  # dropout in eval mode returns its argument itself
+
+
+def _key(node: torch.fx.Node) -> str:
+    """The name a node's handler is registered under: the plain operation's for an in-place one."""
+    return str(node.target).replace("_.", ".") if _is_mutable(node) else str(node.target)
+
+
+def _apply(builder: Builder, node: torch.fx.Node, args: tuple, kwargs: dict) -> Any:
+    if node.target is operator.getitem:
+        return args[0][args[1]]
+    if not any(isinstance(leaf, Value) for leaf in pytree.tree_leaves((args, kwargs))):
+        with torch.no_grad():
+            return node.target(*args, **kwargs)
+    value = node.meta["val"]
+    if isinstance(value, torch.Tensor) and value.dtype not in FLOATS:
+        raise builder.refusal(f"makes a tensor of {value.dtype}; values must stay float32 or float64")
+    return HANDLERS[_key(node)](builder, *args, **kwargs)
+
+
+def _outline(spec: pytree.TreeSpec) -> Any:
+    """The containers that a spec describes, with 0, 1, 2, ... for their leaves."""
+    return pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+
+
+# --- roles ----------------------------------------------------------------------------------------------------------
+
+
+def _default_roles(axes: list[Atom]) -> None:
+    """For axes that no operation fixed: features last, then time, then batch."""
+    for role in ("feature", "time"):
+        free = [atom for atom in axes if atom.role is None]
+        if free and all(atom.role != role for atom in axes):
+            free[-1].set_role(role, "")
+    for atom in axes:
+        if atom.role is None:
+            atom.set_role("batch", "")
+
+
+def _check_roles(roles: Roles) -> None:
+    """Refuse arguments whose axes do not make frames, or states."""
+    axes = {name: [role for role, _ in keys] for name, (_, keys) in roles.items()}
+    streaming = any("time" in found for found in axes.values())
+    for name, (kind, _) in roles.items():
+        found = axes[name]
+        words = f"argument {name!r} with the axes [{', '.join(found)}]"
+        if kind == "state":
+            if "time" in found or found.count("layer") > 1:
+                raise UnsupportedError(f"{words} cannot be an initial state: it takes [layer, batch, feature]")
+        elif found.count("time") > 1 or "layer" in found or "one" in found:
+            raise UnsupportedError(f"{words} cannot be a stream: it takes one time axis, batch axes and features")
+        elif streaming and "time" not in found:
+            raise UnsupportedError(
+                f"{words} has no time axis, but other arguments have; every frame input needs one: repeat the value "
+                "along time before the call"
+            )
+    counts = {name: found.count("batch") for name, found in axes.items()}
+    if len(set(counts.values())) > 1:
+        words = ", ".join(f"{name!r} has {count}" for name, count in counts.items())
+        raise UnsupportedError(f"all arguments need the same number of batch axes, but {words}")
+
+
+# --- the finished graph ---------------------------------------------------------------------------------------------
+
+
+def _finish(
+    builder: Builder, roles: Roles, values: dict[str, Value], results: tuple[Result, ...], container: str
+) -> Graph:
+    """Drop what no result needs and describe the call."""
+    needed = {name for result in results for name in result.tensors}
+    nodes = []
+    for node in reversed(builder.nodes):
+        if node.output in needed:
+            nodes.append(node)
+            needed.update(node.inputs)
+    nodes.reverse()
+    kept = {node.name for node in nodes}
+
+    arguments = []
+    notes = []
+    for name, (kind, keys) in roles.items():
+        axes = tuple(role for role, _ in keys)
+        width = values[name].width
+        if kind == "frames":
+            kept.add(name)
+            arguments.append(Argument(name, kind, axes, tensor=name, width=width))
+            where = f"streaming: time is axis {axes.index('time')} of {name}" if "time" in axes else ""
+            notes.append(where or f"{name} has no time axis: a call is one step")
+            continue
+        layers = tuple(builder.claims.get(row, "") for row in values[name].tensors)
+        for row, layer in enumerate(layers):
+            if layer not in kept:
+                raise UnsupportedError(
+                    f"row {row} of argument {name!r}, an initial state, starts no GRU that a result depends on; take "
+                    "it out of the state"
+                )
+        arguments.append(Argument(name, kind, axes, layers=layers, width=width))
+        notes.append(f"{name} is the initial state of {', '.join(layers)}")
+    if any("time" in argument.axes for argument in arguments):
+        last = [result.name for result in results if all("time" not in axis for axis in result.axes)]
+        notes += [f"{name} is the value after the last step" for name in last]
+    widths = {name: width for name, width in builder.widths.items() if name in kept}
+    return Graph(tuple(nodes), widths, Signature(tuple(arguments), results, container), tuple(notes))
+
+
+def _result_names(spec: pytree.TreeSpec) -> tuple[str, list[str]]:
+    """The container's word and one name per result: its key or field where it has one, else outputN."""
+    tree = _outline(spec)
+    if isinstance(tree, int):
+        return "single", ["output"]
+    flat = all(isinstance(leaf, int) for leaf in (tree.values() if isinstance(tree, dict) else tree))
+    if isinstance(tree, dict) and flat and all(isinstance(key, str) for key in tree):
+        return "dict", list(tree)
+    names = []
+    for path, _ in pytree.tree_flatten_with_path(tree)[0]:
+        name = "_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", "")))) for k in path)
+        names.append(f"output{name}" if name[:1].isdigit() else name)
+    return "list" if type(tree) is list and flat else "tuple", names
+
+
+def _result(name: str, value: Any, batch: int) -> Result:
+    """Describe one result; `batch` is the number of batch axes it has to have."""
+    if not isinstance(value, Value):
+        what = "None" if value is None else "a constant"
+        raise UnsupportedError(f"result {name!r} is {what}; return only tensors that depend on the inputs")
+    if value.kind == "initial":
+        raise UnsupportedError(f"result {name!r} is the model's state argument itself, unchanged; leave it out")
+    atoms = [atom for axis in value.axes for atom in axis]
+    if [atom.index for atom in atoms if atom.role == "batch"] != list(range(batch)):
+        raise UnsupportedError(f"result {name!r} reorders or loses batch axes; return them in the inputs' order")
+    if sum(atom.role == "feature" for atom in atoms) > 1:
+        raise UnsupportedError(f"result {name!r} has its features on several axes; flatten them")
+    axes = tuple(tuple(atom.role or "" for atom in axis) for axis in value.axes)
+    return Result(name, axes, value.tensors, state=value.kind == "h_n")

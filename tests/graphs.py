@@ -1,0 +1,43 @@
+"""Float graphs built by hand: what the importer would give, without torch. Neighbours: the tests of `quantize/`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quantize.graph import Argument, Graph, Node, Result, Signature
+
+BTF = ("batch", "time", "feature")
+
+
+def signature(width: int, *results: str, initial: tuple[str, ...] = (), units: int = 0) -> Signature:
+    arguments = [Argument("x", "frames", BTF, "x", (), width)]
+    if initial:
+        arguments.append(Argument("h0", "state", ("layer", "batch", "feature"), "", initial, units))
+    outs = tuple(Result(f"y{i}", tuple((a,) for a in BTF), (name,)) for i, name in enumerate(results))
+    return Signature(tuple(arguments), outs, "single" if len(outs) == 1 else "tuple")
+
+
+def gru_node(name, x, rng, inputs, units, activation="tanh", reset_after=True, scale=1.0, initial=None) -> Node:
+    """Uniform +-scale / sqrt(units), as torch initialises (scale 1)."""
+    bound = scale / np.sqrt(units)
+    shapes = dict(weight_ih=(3 * units, inputs), weight_hh=(3 * units, units), bias_ih=3 * units, bias_hh=3 * units)
+    params = {key: rng.uniform(-bound, bound, shape) for key, shape in shapes.items()}
+    attrs = dict(activation=activation, reset_after=reset_after, initial=initial)
+    return Node("gru", name, (x,), name, attrs, params, "graphs.py")
+
+
+def linear_node(name, x, rng, inputs, outputs, scale=1.0) -> Node:
+    bound = scale / np.sqrt(inputs)
+    params = dict(weight=rng.uniform(-bound, bound, (outputs, inputs)), bias=rng.uniform(-bound, bound, outputs))
+    return Node("linear", name, (x,), name, {}, params, "graphs.py")
+
+
+def gru_graph(rng, inputs, units, **kwargs) -> Graph:
+    """One GRU whose output is the model's."""
+    return Graph((gru_node("rnn", "x", rng, inputs, units, **kwargs),), {"x": inputs, "rnn": units}, signature(inputs, "rnn"))
+
+
+def sqnr(reference, actual) -> float:
+    """10 log10(signal / error) in dB over all elements."""
+    reference = np.asarray(reference, np.float64)
+    return float(10 * np.log10(np.sum(reference**2) / np.sum((reference - actual) ** 2)))
