@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from firmware_sim.engines import STATE_EXTRA, EngineRun
+from firmware_sim.simulator import Simulator
+from firmware_sim.toolchain import find_target
 from quantize import QuantizedModel, QuantizeError, import_model
 from quantize.dequantize import dequantized_graph
 from quantize.float_run import run_graph
-from quantize.formats import to_float
+from quantize.formats import to_raw
 from quantize.graph import Argument, Graph, Result, Signature
-from quantize.plan import STATE_EXTRA
-from rtcore import Net, NetRun, Tables
+from rtcore.tables import Tables
 
-# An output below this SQNR fails, unless the caller says otherwise: the error is a tenth of the signal. Where nothing is
-# wrong, int8 weights give 40 to 50 dB and int16 weights 75 to 95.
+# An output below this SQNR fails, unless the caller says otherwise: its error is a tenth of the signal. Where nothing
+# is wrong, int8 weights give 40 to 50 dB and int16 weights 75 to 95.
 MIN_SQNR_DB = 20.0
 
 Progress = Callable[[str, int, int], None]  # (what is being done, done, total); called as work goes on
@@ -47,7 +49,7 @@ class TensorReport:
     rms_first_lsb, rms_last_lsb: rms error over the first and the last quarter of the steps, in LSB: what drifts.
     low, high:        the extreme fixed-point values seen.
     range_used:       the largest |raw| over 32768.
-    saturated:        values that its kernel (for an input, its conversion) clipped by more than one LSB.
+    saturated:        values clipped by more than one LSB, by its kernel or as frames and initial states came in.
     state_sqnr_db:    of the 32-bit state, for recurrent layers.
     """
 
@@ -89,19 +91,23 @@ class OutputReport:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first place where the target's bits are not the host's: raw integers (a state's are of its 32-bit form)."""
+    """The first place, in the order of execution, where the target's bits are not the host's.
+
+    what: "tensor" (expected and actual are int16) or "state" (of a recurrent layer, int32); name: of it.
+    """
 
     stream: int
     step: int
-    what: str  # "output" or "state"
-    name: str  # tensor or recurrent layer
+    layer: str
+    what: str
+    name: str
     unit: int
     expected: int
     actual: int
 
     def __str__(self) -> str:
         return (
-            f"stream {self.stream}, step {self.step}, {self.what} {self.name}, unit {self.unit}: "
+            f"stream {self.stream}, step {self.step}, layer {self.layer}, {self.what} {self.name}, unit {self.unit}: "
             f"host {self.expected}, target {self.actual}"
         )
 
@@ -110,8 +116,8 @@ class Mismatch:
 class TargetReport:
     """What the emulated core did. streams and steps were emulated; instructions are per call of NAME_step.
 
-    mismatch: None when every output and every 32-bit state equals the host's at every step.
-    flash, ram: bytes of the linked firmware (code and tables; state and buffers).
+    mismatch: None when every tensor and every 32-bit state equals the host's at every step.
+    flash, ram: bytes of the net in a product: code and tables; NAME_state.
     """
 
     target: str
@@ -220,7 +226,7 @@ def _plain(value: Any) -> Any:
 
 
 def sqnr_db(reference: np.ndarray, fixed: np.ndarray) -> float:
-    """10 log10(sum reference^2 / sum (reference - fixed)^2): inf when equal, -inf for errors on an all-zero reference."""
+    """10 log10(sum reference^2 / sum (reference - fixed)^2): inf when equal, -inf for errors on a reference of zero."""
     return _db(*_energies(reference, fixed))
 
 
@@ -296,36 +302,25 @@ def validate(
         raise QuantizeError(f"min_sqnr {min_sqnr!r}: a number of dB")
     if mcu_streams is not None and mcu_streams < 1:
         raise QuantizeError(f"mcu_streams {mcu_streams}: at least 1, or None for all")
-    raw = raw_inputs(qmodel, frames)
-    if not 0 <= stream < raw.streams:
-        raise QuantizeError(f"stream {stream}: frames hold {raw.streams} (0..{raw.streams - 1})")
-    graph = _graph_of(qmodel, model, frames)
-
     notify("fixed point on the host", 0, 1)
-    run = Net(qmodel.tables).run(raw.frames, raw.initial, trace=True)
+    host = Simulator(qmodel)
+    host.run(frames, trace=True)
+    compared = _Compared(qmodel, host.last_run, stream)
+    notify("importing the model", 0, 1)
+    graph = _graph_of(qmodel, model, frames)
     notify("float reference", 0, 2)
-    compared = _Compared(qmodel, run, raw.clipped, stream)
     run_graph(graph, frames, observe=compared.observe)
     notify("float reference on the rounded weights", 1, 2)
-    rounded: dict[str, np.ndarray] = {}
-    results = {name for result in qmodel.signature.results for name in result.tensors}
-
-    def keep(name: str, array: np.ndarray) -> None:
-        if name in results:
-            rounded[name] = array
-
-    run_graph(dequantized_graph(graph, qmodel.tables), frames, observe=keep)
-    mcu = None
-    if target != "host":
-        mcu = _run_target(qmodel, raw, run, target, core, mcu_streams, notify)
+    run_graph(dequantized_graph(graph, qmodel.tables), frames, observe=compared.observe_rounded)
+    mcu = None if target == "host" else _run_target(qmodel, compared, target, core, mcu_streams, notify)
     return Report(
         target=target,
-        streams=raw.streams,
-        steps=raw.steps,
+        streams=compared.streams,
+        steps=compared.steps,
         digest=qmodel.digest,
         weight_bytes=qmodel.weight_bytes,
         min_sqnr_db=min_sqnr,
-        outputs=tuple(compared.output(result, rounded) for result in qmodel.signature.results),
+        outputs=tuple(compared.output(result) for result in qmodel.signature.results),
         tensors=tuple(compared.tensors),
         mcu=mcu,
         trajectories=tuple(compared.trajectories),
@@ -335,33 +330,50 @@ def validate(
 class _Compared:
     """Scores each tensor of the float run as it is computed, so that only what is needed later is kept."""
 
-    def __init__(self, qmodel: QuantizedModel, run: NetRun, clipped: dict[str, int], stream: int) -> None:
+    def __init__(self, qmodel: QuantizedModel, run: EngineRun, stream: int) -> None:
         self.tables = qmodel.tables
         self.run = run
+        self.streams, self.steps = run.trace[self.tables.inputs[0]].shape[:2]
+        if not 0 <= stream < self.streams:
+            raise QuantizeError(f"stream {stream}: the frames hold {self.streams}, 0 to {self.streams - 1}")
         self.stream = stream
         self.writers = {layer.output: layer for layer in self.tables.layers}
-        self.results = {name for r in qmodel.signature.results if not r.state for name in r.tensors}
-        self.kept_results = {name for r in qmodel.signature.results for name in r.tensors}
-        self.saturated = _saturated(self.tables, run, clipped)
+        self.outputs = {name for r in qmodel.signature.results if not r.state for name in r.tensors}
+        self.results = {name for r in qmodel.signature.results for name in r.tensors}
+        self.initial: dict[str, np.ndarray] = {}  # gru node -> int16 [S, N], where the model takes an initial state
+        self.saturated = _saturated(self.tables, run)
         self.reference: dict[str, np.ndarray] = {}
+        self.rounded: dict[str, np.ndarray] = {}
         self.tensors: list[TensorReport] = []
         self.trajectories: list[Trajectory] = []
 
+    def observe_rounded(self, name: str, array: np.ndarray) -> None:
+        """What run_graph calls when it runs on the rounded weights."""
+        if name in self.results:
+            self.rounded[name] = array
+
     def observe(self, name: str, reference: np.ndarray) -> None:
         """What run_graph calls; tensors that the plan fused away have no counterpart and are passed over."""
+        gru, _, what = name.rpartition(":")
+        if what == "initial":
+            layer = next(layer for layer in self.tables.states if layer.name == gru)
+            self.initial[gru], clipped = to_raw(reference, layer.ints["state_frac"])
+            self.saturated[layer.output] += clipped
         tensor = self.tables.tensors.get(name)
         if tensor is None:
             return
         raw = self.run.trace[name]
         fixed = _values(raw, tensor.frac)
+        if tensor.place == "input":
+            self.saturated[name] = to_raw(reference, tensor.frac)[1]
         state_sqnr = None
         if tensor.place == "state":
             state = _values(self.run.state_trace[tensor.owner], tensor.frac + STATE_EXTRA)
             state_sqnr = sqnr_db(reference, state)
             self.trajectory(name, "state", tensor.frac, reference, state)
-        if name in self.results:
+        if name in self.outputs:
             self.trajectory(name, "output", tensor.frac, reference, fixed)
-        if name in self.kept_results:
+        if name in self.results:
             self.reference[name] = reference
         layer = self.writers.get(name)
         low, high = int(raw.min()), int(raw.max())
@@ -386,7 +398,7 @@ class _Compared:
         shown = (reference[self.stream].copy(), fixed[self.stream].copy())
         self.trajectories.append(Trajectory(name, kind, frac, *shown, rms))
 
-    def output(self, result: Result, rounded: dict[str, np.ndarray]) -> OutputReport:
+    def output(self, result: Result) -> OutputReport:
         """One result of the model: its tensors together, all steps or the last."""
         every = any("time" in axis for axis in result.axes)
         energies = np.zeros((3, 2))
@@ -394,7 +406,7 @@ class _Compared:
         for name in result.tensors:
             frac = self.tables.tensors[name].frac
             steps = slice(None) if every else slice(-1, None)
-            reference, on_rounded = self.reference[name][:, steps], rounded[name][:, steps]
+            reference, on_rounded = self.reference[name][:, steps], self.rounded[name][:, steps]
             fixed = _values(self.run.trace[name][:, steps], frac)
             pairs = ((reference, fixed), (reference, on_rounded), (on_rounded, fixed))
             energies += [_energies(*pair) for pair in pairs]
@@ -405,15 +417,78 @@ class _Compared:
         )
 
 
-def _saturated(tables: Tables, run: NetRun, clipped: dict[str, int]) -> dict[str, int]:
+def _saturated(tables: Tables, run: EngineRun) -> dict[str, int]:
     """Tensor -> values clipped by the kernels that write it, segments of a concatenation under the whole."""
-    counts = dict(clipped)
+    counts: dict[str, int] = {}
     for layer in tables.layers:
         name = layer.output
         while tables.tensors[name].place == "alias":
             name = tables.tensors[name].owner
         counts[name] = counts.get(name, 0) + run.saturated[layer.name]
     return counts
+
+
+# -------------------------------------------------------------------------------------------------------- target --
+
+
+def _run_target(
+    qmodel: QuantizedModel,
+    compared: _Compared,
+    target: str,
+    core: str | None,
+    mcu_streams: int | None,
+    notify: Progress,
+) -> TargetReport:
+    """Emulates the first streams, one after the other, until all are done or one differs from the host."""
+    tables = qmodel.tables
+    streams = min(mcu_streams or compared.streams, compared.streams)
+    notify(f"building firmware for {target}", 0, streams)
+    engine = Simulator(qmodel, target, core).engine
+    counts, mismatch, done = [], None, 0
+    while done < streams and mismatch is None:
+        notify(f"emulating {target}", done, streams)
+        one = slice(done, done + 1)
+        initial = [
+            np.concatenate([compared.initial[layer][one] for layer in state.layers], axis=1)
+            for state in tables.state_inputs
+        ]
+        run = engine.run([compared.run.trace[name][one] for name in tables.inputs], initial or None, trace=True)
+        counts.append(run.instructions)
+        mismatch = first_mismatch(tables, compared.run, run, done)
+        done += 1
+    notify(f"emulating {target}", done, streams)
+    instructions = np.concatenate(counts)
+    sizes = engine.board.sizes()
+    return TargetReport(
+        target=target,
+        streams=done,
+        steps=compared.steps,
+        mismatch=mismatch,
+        instructions_min=int(instructions.min()),
+        instructions_mean=float(instructions.mean()),
+        instructions_max=int(instructions.max()),
+        flash=sizes.flash,
+        ram=sizes.ram,
+    )
+
+
+def first_mismatch(tables: Tables, host: EngineRun, target: EngineRun, stream: int = 0) -> Mismatch | None:
+    """Where the traced run `target`, of one stream, first differs from stream number `stream` of the traced run `host`.
+
+    First in time, then in the order of execution; a recurrent layer's 32-bit state comes before its int16 view.
+    """
+    found: list[tuple[int, int, Mismatch]] = []
+    for order, layer in enumerate(tables.layers):
+        pairs = [("tensor", layer.output, host.trace[layer.output], target.trace[layer.output])]
+        if layer.name in host.state_trace:
+            pairs.insert(0, ("state", layer.name, host.state_trace[layer.name], target.state_trace[layer.name]))
+        for part, (what, name, expected, actual) in enumerate(pairs):
+            different = np.argwhere(expected[stream] != actual[0])
+            if len(different):
+                t, unit = map(int, different[0])
+                values = int(expected[stream, t, unit]), int(actual[0, t, unit])
+                found.append((t, 2 * order + part, Mismatch(stream, t, layer.name, what, name, unit, *values)))
+    return min(found, key=lambda item: item[:2])[2] if found else None
 
 
 # -------------------------------------------------------------------------------------------------------- inputs --
@@ -438,7 +513,7 @@ def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
             continue
         node = nodes.get(layer.name)
         shapes = [] if node is None else [p.shape for key, p in node.params.items() if key.startswith("weight")]
-        if shapes != weights:
+        if sorted(shapes) != sorted(weights):
             differing.append(f"layer {layer.name}: weights {shapes or 'missing'} against {weights}")
     if differing:
         raise QuantizeError(f"this is not the model that was quantized: {'; '.join(differing)}")

@@ -1,16 +1,17 @@
 """Runs firmware on an emulated core: calls its functions, counts their instructions, reads and writes its memory.
 
 Memory is what the ELF says and nothing else: flash cannot be written, RAM cannot be executed, the stack ends at the
-bottom of RAM, so that a wild access is a fault that names its place. Instructions are counted by blocks, from the entry of
-a call to its return; a predicated-off instruction counts as one. Counts are exact and repeatable; they are not cycles.
+bottom of RAM, so that a wild access is a fault that names its place. Instructions are counted by blocks, from the entry
+of a call to its return; a predicated-off instruction counts as one. Counts are exact and repeatable; they are not
+cycles.
 
-Neighbours: `toolchain.py` (builds a Firmware), `board/` (the symbols and sections relied on), `simulator.py` (runs nets).
+Neighbours: `toolchain.py` (builds a Firmware), `board/` (the symbols and sections relied on), `engines.py` (runs nets).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +41,9 @@ class Symbol:
 class Sizes:
     """Bytes of a net in a product, without the driver that calls it here.
 
-    code: the net, the kernels and what they need of the compiler's library; tables: weights and kernel tables, in flash;
-    ram: sizeof(NAME_state), everything that one stream keeps.
+    code:   the net, the kernels and what they need of the compiler's library, in flash.
+    tables: weights and the kernels' own tables, in flash.
+    ram:    sizeof(NAME_state), everything that one stream keeps.
     """
 
     code: int
@@ -71,7 +73,7 @@ class Emulator:
         self.instructions = 0
         self._unicorn, self._arm = unicorn, arm
         self._registers = [arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3]
-        self._lengths: dict[int, int] = {}
+        self._lengths: dict[tuple[int, int], int] = {}  # (address, bytes) of a block -> instructions
         self._fault = ""
         self._core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
         self._core.ctl_set_cpu_model(getattr(arm, firmware.target.model))
@@ -93,8 +95,8 @@ class Emulator:
     def call(self, function: str, *args: int) -> int:
         """Calls a C function of integer and pointer arguments and returns r0 as a signed number.
 
-        args: ints or addresses, at most 32 bits each; the fifth and later go on the stack. `instructions` then holds what
-        the call executed. Raises EmulatorError for a fault, with the place and the address.
+        args: ints or addresses, at most 32 bits each; the fifth and later go on the stack. `instructions` then holds
+        what the call executed. Raises EmulatorError for a fault, with the place and the address.
         """
         stack = self._stack_top
         if len(args) > 4:
@@ -134,9 +136,9 @@ class Emulator:
 
     def _on_block(self, _core, address: int, size: int, _data) -> None:
         """Counts a block that is about to run; its instructions are counted once."""
-        length = self._lengths.get(address)
+        length = self._lengths.get((address, size))
         if length is None:
-            length = self._lengths[address] = _instructions(self._core.mem_read(address, size))
+            length = self._lengths[address, size] = _instructions(self._core.mem_read(address, size))
         self.instructions += length
         if self.instructions > CALL_LIMIT:
             self._fault = f"no return after {CALL_LIMIT} instructions"
@@ -160,15 +162,15 @@ class Emulator:
         self._core.emu_stop()
 
     @contextlib.contextmanager
-    def watching(self, functions: list[str], enter: Callable[[tuple[int, ...]], None]):
-        """While this context is open, `enter` is called with r0..r3 at each entry of one of the functions."""
+    def watching(self, functions: Iterable[str], enter: Callable[[str, tuple[int, ...]], None]):
+        """While this context is open, enter(name, (r0, r1, r2, r3)) is called whenever one of the functions begins."""
+        entries = {self.symbols[name].address: name for name in functions if name in self.symbols}
 
-        def on_code(_core, _address: int, _size: int, _data) -> None:
-            enter(tuple(self._core.reg_read(register) for register in self._registers))
+        def on_code(_core, address: int, _size: int, _data) -> None:
+            enter(entries[address], tuple(self._core.reg_read(register) for register in self._registers))
 
-        entries = [self.symbols[name].address for name in functions if name in self.symbols]
-        self._core.ctl_flush_tb()
         hooks = [self._core.hook_add(self._unicorn.UC_HOOK_CODE, on_code, begin=a, end=a) for a in entries]
+        self._core.ctl_flush_tb()  # blocks translated before do not call the hooks
         try:
             yield
         finally:

@@ -34,6 +34,19 @@ SHOWN_STEPS = 240  # of a trajectory; errors show all
 MARKED_STEPS = 48  # up to so many steps get a mark each
 DPI = 130
 
+LAYER_COLUMNS = (
+    "tensor",
+    "kernel",
+    "width",
+    "frac",
+    "range used",
+    "SQNR dB",
+    "32-bit state dB",
+    "max error LSB",
+    "rms error LSB",
+    "clipped",
+)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -74,11 +87,11 @@ def sections(report: Report) -> list[Section]:
         ),
         Section(
             "Layer by layer",
-            ("tensor", "kernel", "width", "frac", "range used", "SQNR dB", "32-bit state dB", "max error LSB")
-            + ("rms LSB, first to last quarter", "clipped"),
+            LAYER_COLUMNS,
             tuple(_tensor_row(tensor) for tensor in report.tensors),
-            "Errors against the float model, the errors of earlier layers included; one LSB is 2^-frac. Range used: the "
-            "largest value over the format's limit. Clipped: values that saturated by more than one LSB.",
+            "Errors against the float model, those of earlier layers included; one LSB is 2^-frac. Range used: the "
+            "largest value over the format's limit. Rms: over the first and the last quarter of the steps, so what "
+            "drifts. Clipped: values that saturated by more than one LSB.",
         ),
     ]
     if report.mcu is not None:
@@ -122,8 +135,8 @@ def _target_section(mcu: TargetReport) -> Section:
         "Microcontroller",
         columns,
         (row,),
-        "Bits: every output and every 32-bit state of every step against the host's. Instructions: executed per step on "
-        "the emulated core (instructions, not cycles).",
+        "Bits: every tensor and every 32-bit state of every step against the host's. Instructions: executed per step "
+        "on the emulated core; they are not cycles.",
     )
 
 
@@ -329,6 +342,8 @@ def _draw_rms(axes, trajectories: list[Trajectory]) -> None:
             label=f"{_title(trajectory)} (LSB 2^{-trajectory.frac})",
         )
     axes.set_yscale("log")
+    for axis_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis_ticks("{x:g}")
     axes.set_title("rms error over all streams and elements: rises where the error drifts", fontsize=10, loc="left")
     _finish(axes, steps, "LSB")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, borderaxespad=0)
@@ -338,7 +353,7 @@ def _finish(axes, steps: int, label: str) -> None:
     """Labels and grid that all panels share."""
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylabel(label, fontsize=9)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     axes.grid(alpha=0.25)
     axes.margins(x=0.02)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,9 +1,9 @@
 """Finds compilers and runs them: generated C to an ELF for an emulated core, or to a library or program for the host.
 
-The only place with compiler subprocesses. What is built is what `quantize.generate` writes, plus the driver in `board/`.
-Everything is cached by content: a key is the hash of all sources, flags and the compiler's version, so that nothing in
-the cache is ever stale; files appear in it whole, so that two processes may build the same thing at once. The cache is
-RTCORE_CACHE, else XDG_CACHE_HOME/rtcore, else ~/.cache/rtcore, and may be deleted at any time.
+The only place with compiler subprocesses. What is built is what `quantize.generate` writes, plus the driver in
+`board/`. Everything is cached by content: a key is the hash of all sources, flags and the compiler's version, so that
+nothing in the cache is ever stale; files appear in it whole, so that two processes may build the same thing at once.
+The cache is RTCORE_CACHE, else XDG_CACHE_HOME/rtcore, else ~/.cache/rtcore, and may be deleted at any time.
 
 Neighbours: `quantize/emit_c.py` (what is compiled), `rtcore/_build.py` (the warnings), `emulator.py` (runs a Firmware).
 """
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quantize.emit_c import Golden, kernel_files, layer_ids, render, state_groups
+from quantize.errors import QuantizeError
 from rtcore import _build
 from rtcore.tables import Tables
 
@@ -75,7 +76,7 @@ TARGETS = {
 }
 
 
-class ToolchainError(RuntimeError):
+class ToolchainError(QuantizeError):
     """A compiler is missing, or refused what it was given."""
 
 
@@ -89,9 +90,9 @@ class Firmware:
 
 
 def find_target(name: str) -> Target:
-    """The target of that name. Raises ValueError listing all of them."""
+    """The target of that name. Raises QuantizeError listing all of them."""
     if name not in TARGETS:
-        raise ValueError(f"unknown target {name!r}; targets are host, {', '.join(TARGETS)}")
+        raise QuantizeError(f"unknown target {name!r}; targets are host, {', '.join(TARGETS)}")
     return TARGETS[name]
 
 
@@ -121,12 +122,12 @@ def build_firmware(
     """Compiles and links the C of a net for an emulated core; from the cache when it has been built before.
 
     name: prefix of the C names. selftest: golden vectors to link. core: whose kernels, "portable" or None (the target's
-    own, where they exist). Raises ValueError for an unknown target or core, ToolchainError when a package of
+    own, where they exist). Raises QuantizeError for an unknown target or core, ToolchainError when a package of
     'rtcore[mcu]' is missing or the compiler fails.
     """
     found = find_target(target)
     if core is not None and core not in CORES:
-        raise ValueError(f"unknown core {core!r}; kernels exist for {', '.join(CORES)}")
+        raise QuantizeError(f"unknown core {core!r}; kernels exist for {', '.join(CORES)}")
     require("ziglang")
     files = render(tables, name, selftest=selftest)
     board = {path.name: path.read_bytes() for path in sorted(BOARD.iterdir()) if path.is_file()}
@@ -200,8 +201,10 @@ def build_host_library(
 
 
 def build_host(files: dict[str, bytes], flags, output: str) -> Path:
-    """Compiles and links C files (relative path -> bytes, headers included) with the host's compiler, under the kernels'
-    warnings. Returns the path of `output` in the cache. Raises ToolchainError when the compiler fails or there is none.
+    """Compiles and links C files with the host's compiler, under the kernels' warnings.
+
+    files: relative path -> bytes, headers included. Returns the path of `output` in the cache. Raises ToolchainError
+    when the compiler fails or there is none.
     """
     compiler = host_compiler()
     built = cache_dir() / "host" / _key(_version(tuple(compiler)), compiler, flags, _build.WARNINGS, files) / output

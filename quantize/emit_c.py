@@ -1,11 +1,11 @@
 """Tables to C: the header with the API, the weight header, the net's step, golden vectors, kernels and build files.
 
-Data and calls are generated, algorithms are copied: what is printed here are the tables, their shapes and one typed call
-per layer; the kernels are rtcore/csrc byte for byte. The same tables give the same bytes, and nothing is written before
-everything has been rendered.
+Data and calls are generated, algorithms are copied: what is printed here are the tables, their shapes and one typed
+call per layer; the kernels are rtcore/csrc byte for byte. The same tables give the same bytes, and nothing is written
+before everything has been rendered.
 
-Neighbours: `templates/` (the target files, legible as such), `c_names.py` (identifiers, refused names), `rtcore.packing`
-(the layout of the weights in memory), `firmware_sim/toolchain.py` (compiles what `render` gives).
+Neighbours: `templates/` (the target files, legible as such), `c_names.py` (identifiers, refused names),
+`rtcore.packing` (the layout of the weights in memory), `firmware_sim/toolchain.py` (compiles what `render` gives).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, Tables, Tensor
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 WIDTH = 120  # columns of a generated table
 
-# Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -O1, -O2 or -Os.
+# Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -O2 or -Os.
 # tests/firmware/test_emulator.py paints the stack of every emulated core and holds every net below it.
-STACK_BYTES = 384
+STACK_BYTES = 512
 
 C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(np.int16): "int16_t"} | {
     np.dtype(np.int32): "int32_t",
@@ -242,12 +242,12 @@ def _groups(tables: Tables, macro: str, states: dict[str, Call]) -> list[dict]:
     for k, (group, layers) in enumerate(named):
         id_ = "state" if len(named) == 1 else f"state{k}"
         sizes = [states[layer].ints["nb_neurons"] for layer in layers]
-        fracs = ", ".join(f"{comment(layer)} [{n}] Q({states[layer].frac})" for layer, n in zip(layers, sizes, strict=True))
+        views = [f"{states[layer].name} [{n}] Q({states[layer].frac})" for layer, n in zip(layers, sizes, strict=True)]
         members, before = [], []
         for layer in layers:
             members.append((states[layer], "".join(f" + {b}" for b in before)))
             before.append(f"{states[layer].macro}_NEURONS")
-        port = Port(id_, f"{macro}_{id_.upper()}", sum(sizes), 0, f"{comment(group)}: {fracs}")
+        port = Port(id_, f"{macro}_{id_.upper()}", sum(sizes), 0, f"{comment(group)}: {', '.join(views)}")
         groups.append({"port": port, "members": members, "size": " + ".join(before)})
     return groups
 
@@ -285,9 +285,7 @@ def _resolve(tables: Tables, name: str) -> tuple[Tensor, int]:
     return tensor, offset
 
 
-def _call(
-    tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, Local], arrays: list[Array]
-) -> Call:
+def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, Local], arrays: list[Array]) -> Call:
     """The view of one layer; its tables go to `arrays`."""
     call = Call(
         kind=layer.kind,
@@ -333,7 +331,7 @@ def _note(tables: Tables, layer: Layer) -> str:
 
 
 def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> tuple:
-    """The tables of one matrix; returns (member of the layer's struct, matrix, member of rtcore_matrix_i16 -> array)."""
+    """The tables of one matrix: (member of the layer's struct, matrix, member of rtcore_matrix_i16 -> array)."""
     prefix = call.id if which == "matrix" else f"{call.id}_{which}"
     rows = f"{gates} gates x {m.nb_rows // gates}" if gates > 1 else f"{m.nb_rows}"
     columns = m.nb_inputs + m.nb_inputs % 2
@@ -422,17 +420,18 @@ def _write(out: Path, files: dict[str, bytes]) -> None:
         if out.exists() and target.parent.exists() and not target.parent.is_dir():
             raise NotADirectoryError(f"{target.parent} is a file; generate needs a directory of that name")
     out.parent.mkdir(parents=True, exist_ok=True)
-    changed = [p for p, data in files.items() if not (out / p).is_file() or (out / p).read_bytes() != data]
+    old = {path: (out / path).read_bytes() for path in files if (out / path).is_file()}
+    changed = [path for path, data in files.items() if old.get(path) != data]
     made = [d for d in (out, *sorted({(out / p).parent for p in files})) if not d.exists()]
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     moved: list[str] = []
     try:
-        for path in changed:
-            for kind, data in (("new", files[path]), ("old", (out / path).read_bytes() if (out / path).exists() else None)):
-                if data is not None:
+        for kind, contents in (("new", files), ("old", old)):
+            for path in changed:
+                if path in contents:
                     staged = staging / kind / path
                     staged.parent.mkdir(parents=True, exist_ok=True)
-                    staged.write_bytes(data)
+                    staged.write_bytes(contents[path])
         for directory in made:
             directory.mkdir(exist_ok=True)
         for path in changed:
@@ -440,7 +439,7 @@ def _write(out: Path, files: dict[str, bytes]) -> None:
             moved.append(path)
     except BaseException:
         for path in moved:
-            if (staging / "old" / path).exists():
+            if path in old:
                 os.replace(staging / "old" / path, out / path)
             else:
                 (out / path).unlink()

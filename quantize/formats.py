@@ -1,8 +1,8 @@
 """Numbers to int16 raw values of a power-of-two format, and back. The only place that rounds activations from floats.
 
 A format is one integer, `frac`: value = raw * 2**-frac, raw in -32768..32767. Rounding is half up, as in the kernels.
-Neighbours: `firmware_sim/simulator.py` (frames in, results out), `plan.py` (chooses frac), `csrc/rtcore_fixed.h` (the same
-rounding in C).
+Neighbours: `firmware_sim/simulator.py` (frames in, results out), `plan.py` (chooses frac), `csrc/rtcore_fixed.h` (the
+same rounding in C).
 """
 
 from __future__ import annotations

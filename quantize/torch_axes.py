@@ -54,6 +54,10 @@ class Atom:
         root = self._root()
         root._role, root._reason = role, reason
 
+    def same_role(self, other: Atom) -> bool:
+        """Whether the two were joined, directly or through others."""
+        return self._root() is other._root()
+
     def share_role(self, other: Atom) -> None:
         """Make both play one role. They must not have two already."""
         mine, its = self._root(), other._root()
@@ -120,11 +124,11 @@ def place_of(node: torch.fx.Node) -> Place:
     traced: torch.fx.Node | None = node
     while traced is not None and not traced.meta.get("stack_trace"):
         traced = next(iter(traced.all_input_nodes), None)
-    frames = list(_FRAME.finditer(traced.meta["stack_trace"])) if traced is not None else []
-    own = [f for f in frames if not _LIBRARY.search(f["file"])]
+    frames = _FRAME.finditer(traced.meta["stack_trace"]) if traced is not None else ()
+    own = [frame for frame in frames if not _LIBRARY.search(frame["file"])]
     source = ""
-    if own or frames:
-        frame = (own or frames)[-1]
+    if own:
+        frame = own[-1]
         file = re.split(r"[/\\]", frame["file"])[-1]
         source = f"{file}:{frame['line']} in {frame['name']}" + (f": {frame['code'].strip()}" if frame["code"] else "")
         source = source if traced is node else f"(after) {source}"
@@ -238,20 +242,21 @@ class Builder:
         if self.infer:
             self._wishes.append((axis, role))
 
-    def grant_wishes(self) -> None:
-        """Apply, in order, the wishes about axes that nothing has fixed."""
+    def grant_wishes(self, arguments: Iterable[Sequence[Atom]]) -> None:
+        """Apply, in order, the wishes about axes that nothing has fixed; an argument with features needs no others."""
         for axis, role in self._wishes:
             for atom in axis:
-                if atom.role is None:
+                own = [axes for axes in arguments if any(other.same_role(atom) for other in axes)]
+                if atom.role is None and all(other.role != role for axes in own for other in axes):
                     atom.set_role(role, "")
 
     def join(self, a: Axis, b: Axis) -> Axis:
         """The axis that results when two axes meet element by element without broadcasting."""
+        roles = [self.role(axis) or "unknown" for axis in (a, b)]
+        if "time" in roles and ("one" in roles or "layer" in roles):
+            raise self.refusal("mixes the last step (or a value without time) with the whole sequence")
         if len(a) != len(b):
-            words = [self.role(axis) or "unknown" for axis in (a, b)]
-            if "one" in words and "time" in words:
-                raise self.refusal("mixes the last step (or a value without time) with the whole sequence")
-            raise self.refusal(f"lets a {words[0]} axis meet a {words[1]} axis")
+            raise self.refusal(f"lets a {roles[0]} axis meet a {roles[1]} axis")
         for x, y in zip(a, b, strict=True):
             if x.role is not None and y.role is not None:
                 if x.role != y.role:
@@ -277,7 +282,7 @@ class Builder:
             role = self.role(axis)
             if role == "time":
                 raise self.refusal("mixes the last step (or a value without time) with the whole sequence")
-            if role not in ("one", "feature", None):
+            if role not in ("one", "feature", None) and axis_size(axis) * (role == "layer") != 1:
                 raise self.refusal(f"broadcasts over the {role} axis")
             axes.append(axis)
         features = [atom.size for axis in axes for atom in axis if atom.role == "feature"]

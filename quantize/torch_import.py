@@ -116,21 +116,18 @@ def _load(path: Path) -> ExportedProgram:
         raise FormatError(f"cannot read {path}: {error.strerror or error}") from None
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise FormatError(f"{path} is not a .pt2 file (or a truncated one); {advice}")
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = archive.namelist()
-        formats = [name for name in names if name.split("/", 1)[-1] == "archive_format"]
-        if not formats or archive.read(formats[0]) != b"pt2":
-            if any(name.endswith("data.pkl") for name in names):
-                raise FormatError(
-                    f"{path} holds pickled Python objects (torch.save or TorchScript), not data; {advice}"
-                )
-            raise FormatError(f"{path} is a zip archive, but not a .pt2; {advice}")
-        try:
-            if archive.testzip() is not None:
-                raise FormatError(f"{path} is damaged: {archive.testzip()} fails its checksum")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            damaged = archive.testzip()
+            if damaged is not None:
+                raise FormatError(f"{path} is damaged: {damaged} fails its checksum")
+            names = [name.split("/", 1)[-1] for name in archive.namelist()]
+            if "archive_format" not in names and "serialized_exported_program.json" not in names:  # before torch 2.8
+                what = "pickled Python objects (torch.save or TorchScript)" if "data.pkl" in names else "other files"
+                raise FormatError(f"{path} holds {what}, it is not a .pt2; {advice}")
             _refuse_pickles(path, archive)
-        except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-            raise error if isinstance(error, QuantizeError) else FormatError(f"{path} is damaged: {error}") from None
+    except (zipfile.BadZipFile, OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError(f"{path} is damaged: {error}") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -144,7 +141,8 @@ def _refuse_pickles(path: Path, archive: zipfile.ZipFile) -> None:
     for name in archive.namelist():
         if name.endswith("_config.json"):
             config = json.loads(archive.read(name)).get("config", {})
-            if any(entry.get("use_pickle") for entry in config.values()):
+            plain = (str(entry.get("path_name")).startswith(("weight_", "tensor_")) for entry in config.values())
+            if not all(plain) or any(entry.get("use_pickle") for entry in config.values()):
                 raise FormatError(f"{path} holds pickled Python objects ({name}); only plain tensors are loaded")
         elif "/data/sample_inputs/" in name or name.endswith(".pt"):
             content = archive.read(name)

@@ -324,10 +324,10 @@ def _reshape(b: Builder, x: Value, *_: Any) -> Value:
                 f"regroups axes ({before} to {after}) so that their elements mix; only merging neighbouring axes and "
                 "splitting them back is supported (permute first)"
             )
-        following = b.shape[i + 1] if i + 1 < len(b.shape) else None
         if size == 1 and left and left[0].size == 1:
             axis.append(left.pop(0))
-        while size > 1 and following != 1 and left and left[0].size == 1:
+        following = b.shape[i + 1] if i + 1 < len(b.shape) else None
+        while following != 1 and left and left[0].size == 1:
             atom = left.pop(0)
             if atom.role in ("time", "batch") or (atom.role is None and following):
                 axis.append(atom)

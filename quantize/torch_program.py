@@ -62,54 +62,21 @@ class Program:
     def __init__(self, program: ExportedProgram) -> None:
         """Raises UnsupportedError or QuantizeError for what can be seen without a walk: operations without a handler
         (all of them, each with its place), effects, dtypes, weights that are not finite."""
+        _refuse_operations(program.graph, set(_constants(program)))
         if any(_needs_functionalizing(node) for node in program.graph.nodes):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 program = program.run_decompositions({})
         self.program = program
         self.sizes = _Sizes(program)
-        self.constants = self._constants()
-        self._refuse_operations()
+        self.constants = _constants(program)
         self._refuse_effects()
+        _refuse_operations(program.graph, set(self.constants), rewritten=True)
         self._refuse_weights()
         self.inputs = self._inputs()
         self.shapes = {node: self.sizes.shape(node) for node in program.graph.nodes if _is_tensor(node)}
 
     # what can be refused at once
-
-    def _constants(self) -> dict[str, tuple[str, torch.Tensor]]:
-        found = {}
-        for spec in self.program.graph_signature.input_specs:
-            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-                value = self.program.state_dict.get(spec.target)
-                if value is None:
-                    value = self.program.constants[spec.target]
-                found[spec.arg.name] = (spec.target, value.detach().cpu())
-            elif spec.kind != InputKind.USER_INPUT:
-                kind = spec.kind.name.lower()
-                raise UnsupportedError(f"the model holds {spec.target!r}, a {kind}; only tensors are supported")
-        return found
-
-    def _refuse_operations(self) -> None:
-        """Name every operation that has no handler and is not on constants alone."""
-        constant: set[torch.fx.Node] = set()
-        problems = []
-        for node in self.program.graph.nodes:
-            if node.op == "placeholder" and node.name in self.constants:
-                constant.add(node)
-            if node.op != "call_function" or _is_number(node) or node.meta.get("val") is None:
-                continue
-            tensors = [n for n in node.all_input_nodes if not _is_number(n)]
-            name = op_name(node.target)
-            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and _key(node) not in HANDLERS:
-                problems.append(f"{name} {place_of(node).words()}: draws random numbers; a step must be deterministic")
-            elif all(n in constant for n in tensors) and (tensors or name in FACTORIES):
-                constant.add(node)
-            elif node.target is not operator.getitem and _key(node) not in HANDLERS:
-                hint = HINTS.get(name, "replace it, or leave it out of the exported model")
-                problems.append(f"{name} ({node.target}) {place_of(node).words()}: is not supported; {hint}")
-        if problems:
-            raise UnsupportedError("\n".join([*dict.fromkeys(problems), SUPPORTED]))
 
     def _refuse_effects(self) -> None:
         for spec in self.program.graph_signature.output_specs:
@@ -179,7 +146,7 @@ class Program:
             for atom in atoms[name]:
                 if atom.role is None:
                     atom.set_role("layer", "")
-        builder.grant_wishes()
+        builder.grant_wishes(atoms.values())
         for name, axes in atoms.items():
             if name not in builder.states:
                 _default_roles(axes)
@@ -281,13 +248,62 @@ class _Sizes:
         if isinstance(value, (int, float)):
             return value
         result = value.node.expr.xreplace(self._chosen)
-        if result.free_symbols:
+        if getattr(result, "free_symbols", None):
             raise UnsupportedError(f"the program's size {value} depends on the data; only fixed sizes are supported")
         kinds = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
         return kinds[type(value)](result)
 
 
 # --- nodes ----------------------------------------------------------------------------------------------------------
+
+
+def _constants(program: ExportedProgram) -> dict[str, tuple[str, torch.Tensor]]:
+    """Placeholder name -> (the parameter's or buffer's own name, its value)."""
+    found = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            value = program.state_dict.get(spec.target)
+            value = program.constants[spec.target] if value is None else value
+            found[spec.arg.name] = (spec.target, value.detach().cpu())
+        elif spec.kind != InputKind.USER_INPUT:
+            kind = spec.kind.name.lower()
+            raise UnsupportedError(f"the model holds {spec.target!r}, a {kind}; only tensors are supported")
+    return found
+
+
+def _refuse_operations(graph: torch.fx.Graph, constants: set[str], rewritten: bool = False) -> None:
+    """Name every operation that has no handler and is not on constants alone.
+
+    constants: the placeholders that do not depend on the inputs. Before in-place operations are rewritten, while every
+    node still knows its source line, those are let pass.
+    """
+    problems = list(dict.fromkeys(_unsupported(graph, constants, rewritten)))
+    if problems:
+        raise UnsupportedError("\n".join([*problems, SUPPORTED]))
+
+
+def _unsupported(graph: torch.fx.Graph, constants: set[str], rewritten: bool) -> Iterator[str]:
+    constant: set[torch.fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" and node.name in constants:
+            constant.add(node)
+        if node.op != "call_function" or _is_number(node) or node.meta.get("val") is None:
+            continue
+        name = op_name(node.target)
+        tensors = [n for n in node.all_input_nodes if not _is_number(n)]
+        if _is_region(node):
+            inner = getattr(graph.owning_module, str(tensors[0].target)).graph
+            given = zip((n for n in inner.nodes if n.op == "placeholder"), tensors[1:], strict=False)
+            yield from _unsupported(inner, {place.name for place, value in given if value in constant}, rewritten)
+        elif torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and _key(node) not in HANDLERS:
+            yield f"{name} {place_of(node).words()}: draws random numbers; a step must be deterministic"
+        elif all(n in constant for n in tensors) and (tensors or name in FACTORIES):
+            constant.add(node)
+        elif (
+            node.target is not operator.getitem and _key(node) not in HANDLERS and (rewritten or not _is_mutable(node))
+        ):
+            hint = HINTS.get(name, "replace it, or leave it out of the exported model")
+            yield f"{name} ({node.target}) {place_of(node).words()}: is not supported; {hint}"
 
 
 def _is_number(node: torch.fx.Node) -> bool:
@@ -304,9 +320,12 @@ def _is_mutable(node: Any) -> bool:
 
 
 def _needs_functionalizing(node: torch.fx.Node) -> bool:
-    """Writes into tensors that others may see, and regions (as of torch.no_grad) that hide operations."""
-    if _is_mutable(node):
-        return not _writes_privately(node)
+    """Writes into tensors that others may see, and regions."""
+    return _is_region(node) or (_is_mutable(node) and not _writes_privately(node))
+
+
+def _is_region(node: torch.fx.Node) -> bool:
+    """Operations under torch.no_grad or autocast, kept in a graph of their own."""
     return node.op == "call_function" and op_name(node.target).startswith("wrap_with_")
 
 
@@ -430,14 +449,13 @@ def _result_names(spec: pytree.TreeSpec) -> tuple[str, list[str]]:
     tree = _outline(spec)
     if isinstance(tree, int):
         return "single", ["output"]
-    flat = all(isinstance(leaf, int) for leaf in (tree.values() if isinstance(tree, dict) else tree))
-    if isinstance(tree, dict) and flat and all(isinstance(key, str) for key in tree):
+    if isinstance(tree, dict) and all(isinstance(k, str) and isinstance(leaf, int) for k, leaf in tree.items()):
         return "dict", list(tree)
     names = []
     for path, _ in pytree.tree_flatten_with_path(tree)[0]:
         name = "_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", "")))) for k in path)
         names.append(f"output{name}" if name[:1].isdigit() else name)
-    return "list" if type(tree) is list and flat else "tuple", names
+    return "list" if type(tree) is list and all(isinstance(leaf, int) for leaf in tree) else "tuple", names
 
 
 def _result(name: str, value: Any, batch: int) -> Result:

@@ -28,4 +28,4 @@ KERNEL_FLAGS = ("-std=c99", "-ffp-contract=off")
 
 HOST_MAX_NEURONS = 2048
 HOST_FLAGS = ("-O3", "-ffp-contract=off", f"-DRTCORE_MAX_NEURONS={HOST_MAX_NEURONS}", "-include", "rtcore_host.h")
-SANITIZE_FLAGS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+SANITIZE_FLAGS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")

@@ -171,6 +171,7 @@ cdef class Net:
         """Sets states from int16 views: one [sum of units] array per state input of the model."""
         cdef const int16_t[::1] values
         cdef Recurrent layer
+        cdef Py_ssize_t start
         if len(initial) != len(self.tables.state_inputs):
             raise ValueError(f"{len(initial)} initial states given, the model takes {len(self.tables.state_inputs)}")
         for state_input, given in zip(self.tables.state_inputs, initial):

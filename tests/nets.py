@@ -4,8 +4,8 @@
     frames = random_frames(rng, tables, steps)
 
 Rows are scaled so that values neither vanish nor all saturate; sums of 32-bit accumulators are bounded by construction.
-`gru_net` and `rnnoise_net` are nets of fixed shape, for sizes and counts. Neighbours: `oracle.py` (runs Tables in Python
-integers), the tests of `firmware/` (the same Tables in C, on the host and on emulated cores).
+`gru_net` and `rnnoise_net` are nets of fixed shape, for sizes and counts. Neighbours: `oracle.py` (runs Tables in
+Python integers), the tests of `firmware/` (the same Tables in C, on the host and on emulated cores).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Builder:
         m = self.tensors[x].width
         bits, mult, acc = self.form(bits, acc)
         arrays = self.rows(n, m, 22.5 if bounded else 12.5, bits, mult, acc)
-        ints = dict(nb_inputs=m, nb_neurons=n, activation=ACTIVATIONS[activation], acc_bits=acc)
+        ints = {"nb_inputs": m, "nb_neurons": n, "activation": ACTIVATIONS[activation], "acc_bits": acc}
         return self.emit("dense_i16", (x,), y, ints, arrays)
 
     def gru(self, x: str, n: int, activation: str = "", reset_after=None, bits=None, acc=None) -> str:
@@ -112,17 +112,17 @@ class Builder:
             ]
             for key in parts[0]:
                 arrays[f"{which}_{key}"] = np.concatenate([part[key] for part in parts])
-        ints = dict(
-            nb_inputs=m,
-            nb_neurons=n,
-            activation=ACTIVATIONS[activation],
-            reset_after=reset_after,
-            gate_shift=gate,
-            candidate_shift=candidate,
-            state_frac=frac,
-            input_acc_bits=forms["input"][2],
-            recurrent_acc_bits=forms["recurrent"][2],
-        )
+        ints = {
+            "nb_inputs": m,
+            "nb_neurons": n,
+            "activation": ACTIVATIONS[activation],
+            "reset_after": reset_after,
+            "gate_shift": gate,
+            "candidate_shift": candidate,
+            "state_frac": frac,
+            "input_acc_bits": forms["input"][2],
+            "recurrent_acc_bits": forms["recurrent"][2],
+        }
         name = f"gru.{len(self.layers)}"
         y = self.tensor(f"{name}.view", n, frac, "state", owner=name)
         return self.emit("gru_i16", (x,), y, ints, arrays)
@@ -132,17 +132,17 @@ class Builder:
         kind = str(self.rng.choice(list(ACTIVATIONS)))
         bounded = kind in ("sigmoid", "tanh")
         y = self.fresh(t.width, 15 if bounded else t.frac, into)
-        ints = dict(n=t.width, activation=ACTIVATIONS[kind], shift=22 - t.frac if bounded else 0)
+        ints = {"n": t.width, "activation": ACTIVATIONS[kind], "shift": 22 - t.frac if bounded else 0}
         return self.emit("activation_i16", (x,), y, ints)
 
     def pair(self, a: str, b: str, kind: str, into: str = "") -> str:
         """add_i16 or mul_i16; b may have one element, which is repeated."""
         n = self.tensors[a].width
         y = self.fresh(n, self.frac(), into)
-        ints = dict(n=n, stride_a=1, stride_b=int(self.tensors[b].width == n), shift=15)
+        ints = {"n": n, "stride_a": 1, "stride_b": int(self.tensors[b].width == n), "shift": 15}
         if kind == "add_i16":
             up, down = self.rng.integers(0, 8, 2), int(self.rng.integers(0, 8))
-            ints |= dict(shift_a=up[0], shift_b=up[1], sign_b=1 if self.coin() else -1, shift=down)
+            ints |= {"shift_a": up[0], "shift_b": up[1], "sign_b": 1 if self.coin() else -1, "shift": down}
         return self.emit(kind, (a, b), y, ints)
 
     def affine(self, x: str, into: str = "") -> str:
@@ -153,12 +153,12 @@ class Builder:
             "bias": self.rng.integers(-(2**26), 2**26, n).astype(np.int64),
             "shift": self.rng.integers(12, 18, n).astype(np.uint8),
         }
-        return self.emit("affine_i16", (x,), y, dict(n=n), arrays)
+        return self.emit("affine_i16", (x,), y, {"n": n}, arrays)
 
     def rescale(self, x: str, shift: int, into: str = "") -> str:
         t = self.tensors[x]
         y = self.fresh(t.width, t.frac - shift, into)
-        return self.emit("rescale_i16", (x,), y, dict(n=t.width, shift=shift))
+        return self.emit("rescale_i16", (x,), y, {"n": t.width, "shift": shift})
 
     def concat(self, parts: list[str]) -> str:
         """One tensor whose segments are rescaled copies."""
@@ -194,8 +194,8 @@ class Builder:
 
 
 def random_tables(rng: np.random.Generator, max_width: int = 40, depth: int | None = None, gru: bool = True) -> Tables:
-    """A net of random shape: one or two inputs, `depth` (1..3) random blocks, one or two outputs, and, half of the time,
-    initial states. With `gru` at least one recurrent layer."""
+    """A net of random shape: one or two inputs, `depth` (1..3) random blocks, one or two outputs, and, half of the
+    time, initial states. With `gru` at least one recurrent layer."""
     b = Builder(rng)
 
     def width() -> int:

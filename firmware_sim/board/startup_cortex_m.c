@@ -26,4 +26,5 @@ typedef union {
     void (*entry)(void);
 } vector;
 extern const vector board_vectors[2];
-__attribute__((section(".vectors"))) const vector board_vectors[2] = {{.stack = board_stack_top}, {.entry = board_reset}};
+__attribute__((section(".vectors")))
+const vector board_vectors[2] = {{.stack = board_stack_top}, {.entry = board_reset}};

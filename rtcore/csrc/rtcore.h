@@ -143,6 +143,7 @@ typedef struct {
 int rtcore_dense_f32_check(const rtcore_dense_f32 *layer);
 void rtcore_dense_f32_step(const rtcore_dense_f32 *layer, float *output, const float *input);
 
+/* capacity: neurons that the scratch has room for (3 floats each). */
 int rtcore_gru_f32_check(const rtcore_gru_f32 *gru, int capacity);
 /* state: f32 [N], read and replaced: it is the output. scratch: f32 [3N]. h' = z h + (1 - z) h~. */
 void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch);

@@ -1,0 +1,248 @@
+"""What runs a fixed-point net, behind one interface: the host runtime, or generated firmware on an emulated core.
+
+Everything here is raw: int16 frames, int32 states. Both engines give the same bits, per layer and per step.
+Neighbours: `simulator.py` (floats, axes and checks, in front of an engine), `rtcore.Net` (the host runtime),
+`emulator.py` and `toolchain.py` (the firmware).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from firmware_sim.emulator import Emulator
+from firmware_sim.toolchain import Firmware
+from quantize.plan import STATE_EXTRA
+from rtcore import Net
+from rtcore.tables import Tables
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """What a run gives. S streams, T steps.
+
+    outputs:      int16 [S, T, width] per output.
+    states:       recurrent layer -> int32 [S, N] after the last step, Q(state_frac + 15).
+    trace:        tensor -> int16 [S, T, width], every tensor that the net computes; None unless asked for.
+    state_trace:  recurrent layer -> int32 [S, T, N]; None unless asked for.
+    saturated:    layer -> values clipped by more than one LSB; None where the engine cannot tell (firmware).
+    instructions: int64 [S * T] executed by each step, stream after stream; None on the host.
+    """
+
+    outputs: list[np.ndarray]
+    states: dict[str, np.ndarray]
+    trace: dict[str, np.ndarray] | None
+    state_trace: dict[str, np.ndarray] | None
+    saturated: dict[str, int] | None
+    instructions: np.ndarray | None
+
+
+class Engine(Protocol):
+    """One net with one state."""
+
+    def run(self, inputs: list[np.ndarray], initial: list[np.ndarray] | None, trace: bool) -> EngineRun:
+        """inputs: int16 [S, T, F] per input; initial: int16 [S, sum of N] per state input, or None for the reset state.
+        The engine's state is afterwards that of the last stream."""
+        ...
+
+    def step(self, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """One frame from the present state: int16 [F] per input -> int16 [width] per output, int64 [1] instructions."""
+        ...
+
+    def reset(self) -> None:
+        """All states zero."""
+        ...
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Recurrent layer -> int32 [N]."""
+        ...
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """The inverse of get_state; names, shapes and ranges have been checked."""
+        ...
+
+
+def view_of(state: np.ndarray) -> np.ndarray:
+    """The int16 view of 32-bit states of any shape: rounded half up, saturated (SPEC.md section 5)."""
+    rounded = (state.astype(np.int64) + (1 << (STATE_EXTRA - 1))) >> STATE_EXTRA
+    return np.clip(rounded, -32768, 32767).astype(np.int16)
+
+
+class HostEngine:
+    """rtcore.Net."""
+
+    def __init__(self, tables: Tables):
+        self.net = Net(tables)
+
+    def run(self, inputs: list[np.ndarray], initial: list[np.ndarray] | None, trace: bool) -> EngineRun:
+        run = self.net.run(inputs, initial, trace=trace)
+        return EngineRun(run.outputs, run.states, run.trace, run.state_trace, run.saturated, None)
+
+    def step(self, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray | None]:
+        return self.net.step(inputs), None
+
+    def reset(self) -> None:
+        self.net.reset()
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return self.net.state
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self.net.state = state
+
+
+# Which argument register of a kernel holds its output, for the trace; kernels of one step do not call each other.
+OUTPUT_REGISTER = {
+    "rtcore_dense_i16_step": 1,
+    "rtcore_gru_i16_step": 2,
+    "rtcore_activation_i16": 0,
+    "rtcore_add_i16": 0,
+    "rtcore_mul_i16": 0,
+    "rtcore_affine_i16": 0,
+    "rtcore_rescale_i16": 0,
+}
+
+
+class McuEngine:
+    """Generated firmware on an emulated core. Frames go through the board's buffer, one NAME_step call each."""
+
+    def __init__(self, tables: Tables, firmware: Firmware):
+        self.tables = tables
+        self.name = firmware.name
+        self.board = Emulator(firmware)
+        self.state = self.board.symbol("board_state").address
+        self.inputs, end = _buffers(self.board.symbol("board_io").address, [tables.tensors[x] for x in tables.inputs])
+        self.outputs, self.free = _buffers(end, [tables.tensors[y] for y in tables.outputs])
+        self.units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
+        layout = np.frombuffer(self.board.read("board_layers", 8 * len(self.units)), "<u4").reshape(-1, 2).tolist()
+        self.places = {name: (self.state + h, self.state + v) for name, (h, v) in zip(self.units, layout, strict=True)}
+        self.reset()
+
+    def reset(self) -> None:
+        self.board.call(f"{self.name}_reset", self.state)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {name: self._h(name) for name in self.units}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, values in state.items():
+            h, view = self.places[name]
+            self.board.write(h, values.astype("<i4").tobytes())
+            self.board.write(view, view_of(values).astype("<i2").tobytes())
+
+    def set_initial(self, initial: list[np.ndarray]) -> None:
+        """NAME_set_state: int16 [sum of N] per state input."""
+        addresses, at = [], self.free
+        for values in initial:
+            self.board.write(at, values.astype("<i2").tobytes())
+            addresses.append(at)
+            at += 2 * values.size
+        self.board.call(f"{self.name}_set_state", self.state, *addresses)
+
+    def step(self, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray | None]:
+        for (address, _), values in zip(self.inputs, inputs, strict=True):
+            self.board.write(address, values.astype("<i2").tobytes())
+        addresses = [address for address, _ in (*self.inputs, *self.outputs)]
+        produced = self.board.call(f"{self.name}_step", self.state, *addresses)
+        if produced != 1:
+            raise RuntimeError(f"{self.name}_step returned {produced}, one frame was expected")
+        counted = np.array([self.board.instructions], np.int64)
+        return [self._read(address, width) for address, width in self.outputs], counted
+
+    def run(self, inputs: list[np.ndarray], initial: list[np.ndarray] | None, trace: bool) -> EngineRun:
+        streams, steps = inputs[0].shape[:2]
+        outputs = [np.empty((streams, steps, width), np.int16) for _, width in self.outputs]
+        states = {name: np.empty((streams, n), np.int32) for name, n in self.units.items()}
+        history = {name: np.empty((streams, steps, n), np.int32) for name, n in self.units.items()}
+        counts = np.empty(streams * steps, np.int64)
+        recorder = _Recorder(self, streams, steps) if trace else None
+        with recorder.watching() if recorder else contextlib.nullcontext():
+            for s in range(streams):
+                self.reset()
+                if initial is not None:
+                    self.set_initial([values[s] for values in initial])
+                for t in range(steps):
+                    results, counts[s * steps + t : s * steps + t + 1] = self.step([x[s, t] for x in inputs])
+                    for output, result in zip(outputs, results, strict=True):
+                        output[s, t] = result
+                    if recorder:
+                        recorder.finish(s, t, [x[s, t] for x in inputs])
+                        for name in history:
+                            history[name][s, t] = self._h(name)
+                for name in states:
+                    states[name][s] = self._h(name)
+        tensors = recorder.tensors() if recorder else None
+        return EngineRun(outputs, states, tensors, history if trace else None, None, counts)
+
+    def _h(self, layer: str) -> np.ndarray:
+        data = self.board.read(self.places[layer][0], 4 * self.units[layer])
+        return np.frombuffer(data, "<i4").astype(np.int32)
+
+    def _read(self, address: int, width: int) -> np.ndarray:
+        return np.frombuffer(self.board.read(address, 2 * width), "<i2").astype(np.int16)
+
+
+def _buffers(address: int, tensors: list) -> tuple[list[tuple[int, int]], int]:
+    """(address, width) of consecutive int16 buffers, and the address behind them."""
+    places = []
+    for tensor in tensors:
+        places.append((address, tensor.width))
+        address += 2 * tensor.width
+    return places, address
+
+
+class _Recorder:
+    """Every tensor of every step, read from the emulated memory: when a kernel is entered, the layer before it has
+    written its output."""
+
+    def __init__(self, engine: McuEngine, streams: int, steps: int):
+        self.engine = engine
+        self.tables = engine.tables
+        self.targets: list[int] = []  # addresses of the outputs of the layers entered in this step
+        self.values: list[np.ndarray] = []  # what the finished ones have written
+        owners = [tensor for tensor in self.tables.tensors.values() if tensor.place != "alias"]
+        self.owned = {tensor.name: np.zeros((streams, steps, tensor.width), np.int16) for tensor in owners}
+
+    def watching(self):
+        """The emulator's context in which kernels are noticed."""
+        return self.engine.board.watching(OUTPUT_REGISTER, self.enter)
+
+    def enter(self, function: str, arguments: tuple[int, ...]) -> None:
+        self.leave()
+        self.targets.append(arguments[OUTPUT_REGISTER[function]])
+
+    def leave(self) -> None:
+        """Reads what the layer entered last has written."""
+        if len(self.values) < len(self.targets):
+            layer = self.tables.layers[len(self.values)]
+            self.values.append(self.engine._read(self.targets[-1], self.tables.tensors[layer.output].width))
+
+    def finish(self, s: int, t: int, inputs: list[np.ndarray]) -> None:
+        """Files the values of step (s, t)."""
+        self.leave()
+        written = [layer.output for layer in self.tables.layers]
+        if len(self.values) != len(written):
+            raise RuntimeError(f"{len(self.values)} kernels ran in a step of {len(written)} layers")
+        for name, values in zip([*self.tables.inputs, *written], [*inputs, *self.values], strict=True):
+            owner, offset = self.place(name)
+            self.owned[owner][s, t, offset : offset + values.size] = values
+        self.targets, self.values = [], []
+
+    def place(self, name: str) -> tuple[str, int]:
+        """The tensor that holds the elements of `name`, and where they begin in it."""
+        tensor, offset = self.tables.tensors[name], 0
+        while tensor.place == "alias":
+            offset += tensor.offset
+            tensor = self.tables.tensors[tensor.owner]
+        return tensor.name, offset
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """tensor -> int16 [S, T, width]."""
+        trace = {}
+        for name, tensor in self.tables.tensors.items():
+            owner, offset = self.place(name)
+            trace[name] = self.owned[owner][..., offset : offset + tensor.width].copy()
+        return trace
