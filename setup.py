@@ -21,9 +21,8 @@ def extension(name: str, *sources: str) -> Extension:
     return Extension(
         f"rtcore.{name}",
         [f"rtcore/{name}.pyx", *kernels, "rtcore/host/rtcore_host.c"],
-        depends=[
-            str(p) for p in sorted([*Path("rtcore/csrc").glob("*.h"), *Path("rtcore/host").glob("*.h")])
-        ] + ["rtcore/crtcore.pxd", "rtcore/layer.pxd"],
+        depends=[str(p) for p in sorted([*Path("rtcore/csrc").glob("*.h"), *Path("rtcore/host").glob("*.h")])]
+        + ["rtcore/crtcore.pxd", "rtcore/layer.pxd"],
         include_dirs=["rtcore/csrc", "rtcore/host", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*build["HOST_FLAGS"], *SANITIZE],

@@ -1,8 +1,9 @@
-"""Host speed of one GRU step, side by side in one process: int16 with int16 and int8 weights, float32, and torch's GRUCell.
+"""Host speed of one GRU step, side by side in one process: int16 with int16 and int8 weights, float32, and torch's
+GRUCell.
 
-Prints microseconds per step (the best of several rounds, alternating between systems, one thread) and ratios to torch, and
-writes build/bench/host.csv and host.json. Ratios hold between machines better than times do; the spread of the rounds is
-printed so that noise shows.
+Prints microseconds per step (the best of several rounds, alternating between systems, one thread) and ratios to torch,
+and writes build/bench/host.csv and host.json. Ratios hold between machines better than times do; the spread of the
+rounds is printed so that noise shows.
 
     python benches/host.py [--rounds 7]
 """
@@ -79,7 +80,9 @@ def main() -> None:
             row = dict(inputs=inputs, units=units, system=name, us_per_step=round(best, 3))
             row |= dict(ratio_to_torch=round(best / reference, 4), spread=round(max(found) / best, 2))
             rows.append(row)
-            print(f"GRU({inputs}, {units})  {name:20} {best:9.2f} us  {best / reference:7.3f} of torch  (x{row['spread']})")
+            print(
+                f"GRU({inputs}, {units})  {name:20} {best:9.2f} us  {best / reference:7.3f} of torch (x{row['spread']})"
+            )
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "host.json").write_text(json.dumps(rows, indent=1) + "\n")
     with (OUT / "host.csv").open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""firmware_sim: runs fixed-point nets on the host and on emulated microcontrollers, and holds them against the float model.
+"""firmware_sim: fixed-point nets on the host and on emulated microcontrollers, held against the float model.
 
     sim = firmware_sim.Simulator(qmodel, target="cortex-m4");  y = sim.run(frames)
     report = firmware_sim.validate(qmodel, model, frames, target="cortex-m4");  print(report)

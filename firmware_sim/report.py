@@ -39,11 +39,11 @@ LAYER_COLUMNS = (
     "kernel",
     "width",
     "frac",
-    "range used",
+    "range",
     "SQNR dB",
-    "32-bit state dB",
-    "max error LSB",
-    "rms error LSB",
+    "state dB",
+    "max LSB",
+    "rms LSB",
     "clipped",
 )
 
@@ -80,18 +80,18 @@ def sections(report: Report) -> list[Section]:
     found = [
         Section(
             "Outputs and where their error comes from",
-            ("output", "steps", "SQNR dB", "max error LSB", "weights alone dB", "arithmetic alone dB"),
+            ("output", "steps", "SQNR dB", "max LSB", "weights alone dB", "arithmetic alone dB"),
             tuple(_output_row(output) for output in report.outputs),
-            "SQNR: fixed point against the float64 model. Weights alone: the float model on the rounded weights. "
-            "Arithmetic alone: fixed point against that, so rounded activations, tables and saturation.",
+            "SQNR: fixed point against the float64 model. Max: the largest error. Weights alone: the float model on the "
+            "rounded weights. Arithmetic alone: fixed point against that, so rounded activations, tables, saturation.",
         ),
         Section(
             "Layer by layer",
             LAYER_COLUMNS,
             tuple(_tensor_row(tensor) for tensor in report.tensors),
-            "Errors against the float model, those of earlier layers included; one LSB is 2^-frac. Range used: the "
-            "largest value over the format's limit. Rms: over the first and the last quarter of the steps, so what "
-            "drifts. Clipped: values that saturated by more than one LSB.",
+            "Errors against the float model, those of earlier layers included; one LSB is 2^-frac. Range: how much of "
+            "the format is used. State: the 32-bit state's SQNR. Rms: the error's, over the first and over the last "
+            "quarter of the steps: what drifts. Clipped: values that saturated by more than one LSB.",
         ),
     ]
     if report.mcu is not None:
@@ -130,13 +130,13 @@ def _target_section(mcu: TargetReport) -> Section:
         f"{mcu.flash:,}",
         f"{mcu.ram:,}",
     )
-    columns = ("target", "streams x steps", "bits", "instructions min", "mean", "max", "flash bytes", "RAM bytes")
+    columns = ("target", "streams x steps", "bits", "instructions min", "mean", "max", "flash", "RAM")
     return Section(
         "Microcontroller",
         columns,
         (row,),
         "Bits: every tensor and every 32-bit state of every step against the host's. Instructions: executed per step "
-        "on the emulated core; they are not cycles.",
+        "on the emulated core; they are not cycles. Flash, RAM: bytes of the net (code and tables; one stream's state).",
     )
 
 

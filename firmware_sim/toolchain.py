@@ -248,7 +248,7 @@ def _zig_version() -> str:
 
 def _run(command: list[str], cwd: Path | None = None) -> str:
     """Runs a compiler and returns what it printed. Raises ToolchainError with its messages."""
-    zig_cache = str(cache_dir() / "zig")
+    zig_cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR") or str(cache_dir() / "zig")
     environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": zig_cache, "ZIG_LOCAL_CACHE_DIR": zig_cache}
     try:
         done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)

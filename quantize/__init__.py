@@ -80,8 +80,8 @@ def quantize(
     """Quantizes a trained model after training.
 
     model:            nn.Module, ExportedProgram or path to a .pt2.
-    calibration:      one sample of what model(...) takes (array or tensor; a tuple or dict for several inputs), or a list
-                      or generator of such samples; any batch size and time length.
+    calibration:      one sample of what model(...) takes (array or tensor; a tuple or dict for several inputs), or a
+                      list or generator of such samples; any batch size and time length.
     weight_bits:      8 or 16, or a mapping {"layer": bits, "gru_layer.recurrent": bits, "*": bits}.
     accumulator_bits: None: int32 sums where proven, int64 elsewhere; 32: narrow weight rows until int32 is proven.
     percentile:       None takes the extremes of the calibration data; 99.99 lets the rest saturate.
@@ -129,7 +129,9 @@ def generate(qmodel: QuantizedModel, out_dir: str | os.PathLike, name: str = "ne
     from quantize.emit_c import generate as emit  # noqa: PLC0415 (keeps jinja2 out of loading and running)
     from quantize.golden import golden_vectors  # noqa: PLC0415
 
-    return emit(qmodel.tables, out_dir, name, digest=qmodel.digest, selftest=golden_vectors(qmodel.tables, GOLDEN_STEPS))
+    return emit(
+        qmodel.tables, out_dir, name, digest=qmodel.digest, selftest=golden_vectors(qmodel.tables, GOLDEN_STEPS)
+    )
 
 
 def is_many(calibration: Any) -> bool:

@@ -14,7 +14,8 @@ ALIGN = 2  # elements: 4 bytes, so that a core may load pairs
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A tensor's elements are needed from call `first` (which writes it) to call `last` (its last reader), inclusive."""
+    """A tensor's elements are needed from call `first` (which writes it) to call `last` (its last reader),
+    inclusive."""
 
     name: str
     width: int

@@ -25,12 +25,12 @@ class Node:
     gru          x        activation "tanh"|"relu"|..., reset_after bool,      weight_ih [3N, M], weight_hh [3N, N],
                           initial: (state input name, row) or None             bias_ih [3N], bias_hh [3N]; gates r, z, n
     activation   x        activation "sigmoid"|"tanh"|"relu"                   -
-    affine       x        -                                                    scale [N], offset [N]: y = scale * x + offset
+    affine       x        -                                                    scale [N], offset [N]
     add/sub/mul  a, b     - (widths equal, or one of them 1)                   -
     concat       x1..xn   -                                                    -
     slice        x        start, stop                                          -
 
-    bias arrays are always present (zeros when the module has none). A one-layer, one-direction gru per node.
+    affine is scale * x + offset, feature by feature. Bias arrays are always present (zeros when the module has none). A one-layer, one-direction gru per node.
     """
 
     op: str

@@ -131,7 +131,9 @@ def load(path: str | os.PathLike) -> QuantizedModel:
             "quantize the model again"
         )
     if not intact:
-        raise FormatError(f"{path}: content and SHA-256 differ, the file was edited or damaged; quantize the model again")
+        raise FormatError(
+            f"{path}: content and SHA-256 differ, the file was edited or damaged; quantize the model again"
+        )
     return from_document(content, arrays)
 
 
@@ -160,9 +162,7 @@ def from_document(content: dict, arrays: Mapping[str, np.ndarray]) -> QuantizedM
         spec=content["spec"],
     )
     s = content["signature"]
-    arguments = tuple(
-        Argument(**{**a, "axes": tuple(a["axes"]), "layers": tuple(a["layers"])}) for a in s["arguments"]
-    )
+    arguments = tuple(Argument(**{**a, "axes": tuple(a["axes"]), "layers": tuple(a["layers"])}) for a in s["arguments"])
     results = tuple(
         Result(**{**r, "axes": tuple(tuple(axis) for axis in r["axes"]), "tensors": tuple(r["tensors"])})
         for r in s["results"]

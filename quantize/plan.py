@@ -1,7 +1,7 @@
 """The plan: a format for every tensor, and which nodes share a kernel call.
 
-Every choice of a format is made here. Formats are powers of two: value = raw * 2^-frac. Neighbours: `ranges.py` (what was
-seen), `tables.py` (rounds weights to the plan and proves the sums), SPEC.md section 2.
+Every choice of a format is made here. Formats are powers of two: value = raw * 2^-frac. Neighbours: `ranges.py` (what
+was seen), `tables.py` (rounds weights to the plan and proves the sums), SPEC.md section 2.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
     """Formats for the graph.
 
     headroom: formats of unbounded tensors hold this many times the calibrated range (data differs from calibration).
-    percentile: see ranges.Range.limit; None takes the extremes. Raises PlanError, naming the tensor, when no format fits.
+    percentile: see ranges.Range.limit; None takes the extremes. Raises PlanError, naming the tensor, when no format
+    fits.
     """
     limits = {name: r.limit(percentile) * headroom for name, r in ranges.items()}
     fused = fuse(graph)

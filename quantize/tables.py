@@ -71,8 +71,10 @@ class Builder:
         finest = finest_target(w, x_frac, self.bits(node.name))
         if finest < target:
             if activation in BOUNDED:
-                raise PlanError(f"linear {node.name} ({node.where}): weights to {np.abs(w).max():g} on inputs of frac {x_frac}: "
-                                f"pre-activations of 2^{31 - PRE_FRAC} and more; scale the weights or the features down")
+                raise PlanError(
+                    f"linear {node.name} ({node.where}): weights to {np.abs(w).max():g} on inputs of frac {x_frac}: "
+                    f"pre-activations of 2^{31 - PRE_FRAC} and more; scale the weights or the features down"
+                )
             frac = target = finest
         m = self.matrix(node, "", w, node.params["bias"], x_frac, target)
         n, columns = w.shape
@@ -100,8 +102,10 @@ class Builder:
         activation = node.attrs["activation"]
         top = PRE_FRAC if activation in BOUNDED else plan.state_frac + STATE_EXTRA
         if gate_frac < 0 or top - candidate_frac > 31:
-            raise PlanError(f"gru {node.name} ({node.where}): pre-activations need {gate_frac} fractional bits for gates and "
-                            f"{candidate_frac} for the candidate; scale the features down")
+            raise PlanError(
+                f"gru {node.name} ({node.where}): pre-activations need {gate_frac} fractional bits for gates and "
+                f"{candidate_frac} for the candidate; scale the features down"
+            )
         ints = dict(
             nb_inputs=columns,
             nb_neurons=units,
@@ -125,7 +129,11 @@ class Builder:
         (x,) = node.inputs
         kind = node.attrs["activation"]
         self.tensor(node.output, 15 if kind in BOUNDED else self.frac(x))
-        ints = dict(n=self.graph.widths[x], activation=ACTIVATIONS[kind], shift=PRE_FRAC - self.frac(x) if kind in BOUNDED else 0)
+        ints = dict(
+            n=self.graph.widths[x],
+            activation=ACTIVATIONS[kind],
+            shift=PRE_FRAC - self.frac(x) if kind in BOUNDED else 0,
+        )
         self.emit("activation_i16", node.name, node.inputs, node.output, ints)
 
     def affine(self, node: Node) -> None:
@@ -135,9 +143,13 @@ class Builder:
         largest = float(np.abs(scale).max(initial=0.0))
         if largest > 0:
             frac = min(frac, self.frac(x) + 14 - math.frexp(largest)[1])
-        pairs = [multiplier(abs(c) * 2.0 ** (frac - self.frac(x)), float(d), frac, node.name) for c, d in zip(scale, offset)]
+        pairs = [
+            multiplier(abs(c) * 2.0 ** (frac - self.frac(x)), float(d), frac, node.name) for c, d in zip(scale, offset)
+        ]
         shift = np.array([s for _, s in pairs], np.uint8)
-        mult = np.array([np.sign(c) * round(abs(c) * 2.0 ** (frac - self.frac(x) + s)) for c, (_, s) in zip(scale, pairs)])
+        mult = np.array(
+            [np.sign(c) * round(abs(c) * 2.0 ** (frac - self.frac(x) + s)) for c, (_, s) in zip(scale, pairs)]
+        )
         bias = np.array([math.floor(d * 2.0 ** (frac + s) + 0.5) for d, (_, s) in zip(offset, pairs)], np.int64)
         self.tensor(node.output, frac)
         self.emit(

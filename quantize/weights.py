@@ -1,8 +1,8 @@
 """Rounds weights: a float matrix and its bias to integers, one scale per row, with a proof that no sum overflows.
 
-Method: symmetric per-row (per-channel) quantization. int16 rows get power-of-two scales; int8 rows arbitrary ones, chosen
-among those that a 15-bit multiplier expresses exactly, so that requantization adds no error of its own; int8 weights
-that already are integers times one power of two pass through unchanged. SPEC.md section 3.
+Method: symmetric per-row (per-channel) quantization. int16 rows get power-of-two scales; int8 rows arbitrary ones,
+chosen among those that a 15-bit multiplier expresses exactly, so that requantization adds no error of its own; int8
+weights that already are integers times one power of two pass through unchanged. SPEC.md section 3.
 Neighbours: `plan.py` (the formats), `tables.py` (asks), `rtcore/csrc/rtcore_matrix_i16.c` (computes with the result).
 """
 
@@ -37,8 +37,8 @@ class Proof:
 
 @dataclass(frozen=True)
 class Matrix:
-    """weights int8/int16 [R, M]; bias int64 [R]; mult int16 [R]; shift uint8 [R]; scale float64 [R]: w = weights * scale;
-    bias_scale float64 [R]: b = bias * bias_scale (the accumulator's LSB)."""
+    """weights int8/int16 [R, M]; bias int64 [R]; mult int16 [R]; shift uint8 [R]; scale float64 [R]: w = weights *
+    scale; bias_scale float64 [R]: b = bias * bias_scale (the accumulator's LSB)."""
 
     weights: np.ndarray
     bias: np.ndarray
@@ -82,8 +82,8 @@ def quantize_matrix(
     """Integers for out = requantize(W x + b).
 
     weights: float64 [R, M]; bias: float64 [R]; x_frac: format of the int16 input; target_frac: format the rows are
-    requantized to, one int or one per row; bits: 8 or 16; acc_bits: None (int32 where proven, else int64), or 32 to narrow rows until proven.
-    Raises PlanError naming `what` when a row cannot be carried.
+    requantized to, one int or one per row; bits: 8 or 16; acc_bits: None (int32 where proven, else int64), or 32 to
+    narrow rows until proven. Raises PlanError naming `what` when a row cannot be carried.
     """
     exact = lossless_shift(weights) if bits == 8 else None
     targets = np.broadcast_to(target_frac, len(weights)).tolist()
@@ -97,7 +97,9 @@ def quantize_matrix(
     biases = np.array([row.bias for row in rows], np.int64)
     proof = prove(integers, biases, mult, shift)
     if acc_bits == 32 and proof.acc_bits != 32:
-        raise PlanError(f"{what}: row {proof.row} does not fit int32 accumulators (worst sum {proof.high}, {proof.low})")
+        raise PlanError(
+            f"{what}: row {proof.row} does not fit int32 accumulators (worst sum {proof.high}, {proof.low})"
+        )
     scale = np.array([row.scale for row in rows])
     return Matrix(integers, biases, mult, shift, scale, scale * 2.0**-x_frac, proof)
 
@@ -114,7 +116,8 @@ class Row:
 def quantize_row(
     w: np.ndarray, b: float, x_frac: int, target: int, bits: int, acc_bits: int | None, exact: int | None, what: str
 ) -> Row:
-    """One row. out = (acc * mult + half) >> shift, acc = sum w x + bias; scale * 2^(target - x_frac) = mult * 2^-shift."""
+    """One row. out = (acc * mult + half) >> shift, acc = sum w x + bias; scale * 2^(target - x_frac) = mult *
+    2^-shift."""
     largest = float(np.abs(w).max(initial=0.0))
     top = 2 ** (bits - 1) - 1
     narrowed = 0

@@ -16,11 +16,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ACTIVATIONS",
+    "GRUF32",
     "SPEC_VERSION",
     "DenseF32",
     "DenseI16",
     "ElementwiseI16",
-    "GRUF32",
     "GruI16",
     "Layer",
     "Net",

@@ -1,7 +1,7 @@
 """The one list of kernel sources and compiler flags, for setup.py, for the firmware and for the tests.
 
-Neighbours: `setup.py` (host extensions), `quantize/emit_c.py` (copies the sources), `firmware_sim/toolchain.py` (compiles
-what was copied). Imports nothing of the package, so that setup.py can load it by path.
+Neighbours: `setup.py` (host extensions), `quantize/emit_c.py` (copies the sources), `firmware_sim/toolchain.py`
+(compiles what was copied). Imports nothing of the package, so that setup.py can load it by path.
 """
 
 from __future__ import annotations

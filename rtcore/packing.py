@@ -57,7 +57,8 @@ def unblocks(packed: np.ndarray, gates: int, n: int) -> np.ndarray:
 def pack_matrix(
     weights: np.ndarray, bias: np.ndarray, mult: np.ndarray, shift: np.ndarray, acc_bits: int, gates: int = 1
 ) -> PackedMatrix:
-    """weights: int8/int16 [R, M]; bias: int64 [R]; mult: int16 [R]; shift: uint8 [R]; R = gates * N rows, gate by gate."""
+    """weights: int8/int16 [R, M]; bias: int64 [R]; mult: int16 [R]; shift: uint8 [R]; R = gates * N rows, gate by
+    gate."""
     columns = weights.shape[1]
     w = blocks(weights, gates)
     w = np.pad(w, ((0, 0), (0, columns % 2)))

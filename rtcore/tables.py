@@ -1,8 +1,8 @@
 """The plain records that describe a fixed-point net: what quantize writes, Net runs and emit_c prints.
 
 Nothing here computes. Arrays are *logical* (row-major, unpadded, rounding not yet folded into biases); packing for a
-core is the business of whoever feeds a kernel (`rtcore.packing` on the host and in the generator). SPEC.md section 7 lists,
-kind by kind, the ints and arrays below.
+core is the business of whoever feeds a kernel (`rtcore.packing` on the host and in the generator). SPEC.md section 7
+lists, kind by kind, the ints and arrays below.
 
 Neighbours: `rtcore/net.pyx` (runs Tables), `quantize/tables.py` (makes them), `quantize/emit_c.py` (prints them as C).
 """
@@ -68,7 +68,8 @@ class Tables:
     inputs, outputs: tensor names in the model's order (frame inputs and per-step outputs only).
     state_inputs:    initial states that the model takes as arguments.
     arena:           int16 elements that arena tensors need.
-    meta:            JSON-serialisable extras (signature of the model's axes, ranges, proofs, provenance); no kernel reads it.
+    meta:            JSON-serialisable extras (signature of the model's axes, ranges, proofs, provenance); no kernel
+    reads it.
     """
 
     tensors: dict[str, Tensor]

@@ -14,7 +14,7 @@ def assert_equal_bits(expected, actual, what: str, seed: int) -> None:
     if not np.array_equal(expected, actual):
         index = tuple(int(i) for i in np.argwhere(expected != actual)[0])
         raise AssertionError(
-            f"{what}: first difference at (.., step, unit) {index}: expected {expected[index]}, actual {actual[index]}; "
-            f"{np.count_nonzero(expected != actual)} of {expected.size} differ; seed {seed}; repeat: the same test with "
-            f"this seed"
+            f"{what}: first difference at (.., step, unit) {index}: expected {expected[index]}, "
+            f"actual {actual[index]}; {np.count_nonzero(expected != actual)} of {expected.size} differ; seed {seed}; "
+            "repeat: the same test with this seed"
         )

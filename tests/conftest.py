@@ -1,7 +1,7 @@
 """What all tests share: hypothesis' profile, and the comparison of integers that says where they differ.
 
-Folders follow requirements: `rtcore/` numpy only, `quantize/` torch, `firmware/` the emulator. `oracle.py` is the spec in
-Python integers, `nets.py` makes random nets. A failing example prints its seed and how to repeat it.
+Folders follow requirements: `rtcore/` numpy only, `quantize/` torch, `firmware/` the emulator. `oracle.py` is the spec
+in Python integers, `nets.py` makes random nets. A failing example prints its seed and how to repeat it.
 """
 
 from hypothesis import HealthCheck, settings

@@ -34,7 +34,9 @@ def linear_node(name, x, rng, inputs, outputs, scale=1.0) -> Node:
 
 def gru_graph(rng, inputs, units, **kwargs) -> Graph:
     """One GRU whose output is the model's."""
-    return Graph((gru_node("rnn", "x", rng, inputs, units, **kwargs),), {"x": inputs, "rnn": units}, signature(inputs, "rnn"))
+    return Graph(
+        (gru_node("rnn", "x", rng, inputs, units, **kwargs),), {"x": inputs, "rnn": units}, signature(inputs, "rnn")
+    )
 
 
 def sqnr(reference, actual) -> float:

@@ -1,8 +1,8 @@
 """SPEC.md in Python integers: the reference that every other implementation must equal, bit for bit.
 
-Written from the specification, not from the kernels: no C, no numpy arithmetic, no packing; sums in plain order, numbers
-of any size. Works on the logical tables (rtcore.tables). The sigma table is derived here from its definition, so that a
-wrong committed table is noticed too.
+Written from the specification, not from the kernels: no C, no numpy arithmetic, no packing; sums in plain order,
+numbers of any size. Works on the logical tables (rtcore.tables). The sigma table is derived here from its definition,
+so that a wrong committed table is noticed too.
 
     outputs, trace, states = run(tables, inputs, initial)
 """
@@ -177,9 +177,7 @@ def elementwise(layer: Layer, inputs: list[list[int]]) -> list[int]:
     a = [x[k * i["stride_a"]] for k in range(n)]
     b = [inputs[1][k * i["stride_b"]] for k in range(n)]
     if layer.kind == "add_i16":
-        return [
-            scaled(p * 2 ** i["shift_a"] + i["sign_b"] * q * 2 ** i["shift_b"], i["shift"]) for p, q in zip(a, b)
-        ]
+        return [scaled(p * 2 ** i["shift_a"] + i["sign_b"] * q * 2 ** i["shift_b"], i["shift"]) for p, q in zip(a, b)]
     return [scaled(p * q, i["shift"]) for p, q in zip(a, b)]
 
 

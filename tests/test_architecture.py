@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import quantize
+from graphs import gru_graph
 from rtcore import _build, tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +38,11 @@ def imported(path):
 def test_imports_go_down_only():
     for path in sources(".py", ".pyx", ".pxd"):
         package = path.relative_to(ROOT).parts[0]
-        forbidden = {"rtcore": {"quantize", "firmware_sim", "torch"}, "quantize": {"firmware_sim"}, "firmware_sim": set()}
+        forbidden = {
+            "rtcore": {"quantize", "firmware_sim", "torch"},
+            "quantize": {"firmware_sim"},
+            "firmware_sim": set(),
+        }
         torch_facing = path.name in TORCH_FACING or (package == "quantize" and path.name.startswith("torch_"))
         found = set(imported(path)) & (forbidden[package] | (set() if torch_facing else {"torch"}))
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
@@ -48,10 +55,19 @@ def test_packages_import_without_the_optional_ones(package):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_loading_and_running_a_saved_net_needs_numpy_and_safetensors_alone():
+def test_loading_and_running_a_saved_net_needs_numpy_and_safetensors_alone(tmp_path):
     blocked = ["torch", "unicorn", "ziglang", "elftools", "matplotlib", "sklearn", "jinja2", "click", "rich"]
-    code = f"import sys; [sys.modules.__setitem__(n, None) for n in {blocked}]; import quantize, rtcore; quantize.load; rtcore.Net"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 5, 4))
+    quantize.quantize_graph(gru_graph(rng, 4, 6), [x]).save(tmp_path / "net.safetensors")
+    code = (
+        f"import sys; [sys.modules.__setitem__(n, None) for n in {blocked}]\n"
+        "import numpy, quantize, rtcore\n"
+        f"net = rtcore.Net(quantize.load({str(tmp_path / 'net.safetensors')!r}).tables)\n"
+        "print(net.run([numpy.ones((1, 5, 4), numpy.int16)]).outputs[0].shape)\n"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, check=True, cwd=ROOT, capture_output=True, text=True).stdout == "(1, 5, 6)\n"
 
 
 def strip_comments(text):
@@ -86,11 +102,16 @@ def test_kernels_have_no_writable_globals_and_no_foreign_symbols(tmp_path):
 
 def test_the_macro_switches_change_no_number():
     """The only conditions in kernel sources: guards, C++, overridable capacity and hooks, the lineage's generation."""
-    allowed = r"(?:RTCORE_(?:[A-Z0-9_]*_)?H|RTCORE_MAX_NEURONS|RTCORE_ON_SATURATE|RTCORE_LINEAGE_INT8|MAX_NEURONS|__cplusplus)"
+    names = (
+        r"RTCORE_(?:[A-Z0-9_]*_)?H|RTCORE_MAX_NEURONS|RTCORE_ON_SATURATE|RTCORE_LINEAGE_INT8|MAX_NEURONS|__cplusplus"
+    )
     for path in sorted(CSRC.glob("*.[ch]")):
-        text = re.sub(r"#\s*if[^\n]*\n\s*#\s*error[^\n]*\n\s*#\s*endif", "", strip_comments(path.read_text()))  # refusals
+        refusal = r"#\s*if[^\n]*\n\s*#\s*error[^\n]*\n\s*#\s*endif"
+        text = re.sub(refusal, "", strip_comments(path.read_text()))
         for condition in re.findall(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*)$", text, re.M):
-            assert re.fullmatch(rf"[\s!()]*(?:defined)?[\s(]*{allowed}[\s)]*", condition), f"{path.name}: #if {condition}"
+            assert re.fullmatch(rf"[\s!()]*(?:defined)?[\s(]*(?:{names})[\s)]*", condition), (
+                f"{path.name}: #if {condition}"
+            )
 
 
 def test_spec_version_and_activations_stand_in_c_as_in_python():
@@ -113,7 +134,11 @@ def test_files_are_one_thing():
 def test_every_file_says_what_it_is_for():
     for path in sources(".py", ".pyx"):
         if path.read_text().strip():
-            assert ast.get_docstring(ast.parse(path.read_text())) if path.suffix == ".py" else '"""' in path.read_text()[:9]
+            assert (
+                ast.get_docstring(ast.parse(path.read_text()))
+                if path.suffix == ".py"
+                else '"""' in path.read_text()[:9]
+            )
     for path in sources(".c", ".h"):
         assert path.read_text().startswith(f"/* {path.name} - "), path.name
 

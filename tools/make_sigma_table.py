@@ -1,8 +1,8 @@
 """Writes the committed table of rtcore/csrc/rtcore_sigma.c: sigma(-t) in Q0.32 at t = i / 64, i = 0..1024.
 
-Nodes are corrected for the chord's error: linear interpolation of f errs by up to f'' h^2 / 8 to one side, so every node
-is moved by -f'' h^2 / 12, which centres the error (least squares over a segment; the correction is the classical one for
-broken-line approximation). Node 0 (f'' = 0) is 2^31 capped to 2^31 - 1, so that a gate is a non-negative int32.
+Nodes are corrected for the chord's error: linear interpolation of f errs by up to f'' h^2 / 8 to one side, so every
+node is moved by -f'' h^2 / 12, which centres the error (least squares over a segment; the correction is the classical
+one for broken-line approximation). Node 0 (f'' = 0) is 2^31 capped to 2^31 - 1, so that a gate is a non-negative int32.
 
     python tools/make_sigma_table.py            # rewrites the table in place; a test holds file and generator together
 """

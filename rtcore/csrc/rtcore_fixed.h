@@ -20,8 +20,8 @@
 #define RTCORE_ON_SATURATE() ((void)0)
 #endif
 
-#define RTCORE_PRE_FRAC 22       /* fractional bits of PRE */
-#define RTCORE_STATE_EXTRA 15    /* fractional bits that STATE has beyond its ACT view */
+#define RTCORE_PRE_FRAC 22          /* fractional bits of PRE */
+#define RTCORE_STATE_EXTRA 15       /* fractional bits that STATE has beyond its ACT view */
 #define RTCORE_STATE_ONE 1073741824 /* 2^30: the state at the end of the view's range */
 
 /* floor(v / 2^shift), shift 0..31 */

@@ -1,5 +1,5 @@
-"""The arithmetic alone: int16 nets against float64 on the same dequantized weights and the same int16 inputs, as SQNR of the
-32-bit state in dB. Floors are those of the number contract: they have 10 dB and more of room on these nets."""
+"""The arithmetic alone: int16 nets against float64 on the same dequantized weights and the same int16 inputs, as SQNR
+of the 32-bit state in dB. Floors are those of the number contract: they have 10 dB and more of room on these nets."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_relu_nets_with_large_states_reach_70_db(seed, weight_bits):
         if 17.5 < largest < 18.5:
             break
         node.params["weight_ih"][96:] *= (18 / largest) ** 0.7
-    found, tables, seen = state_sqnr(graph, x, weight_bits=weight_bits)
+    found, _, seen = state_sqnr(graph, x, weight_bits=weight_bits)
     assert 17.5 < np.abs(seen["rnn"]).max() < 18.6 and np.abs(seen["rnn:candidate"]).max() >= 27
     print(f"{found:.1f} dB")
     assert found >= 70, f"{found:.1f} dB, seed {seed}"
@@ -89,8 +89,8 @@ def test_error_does_not_drift():
 
 
 def test_every_elementwise_op_and_format_against_float():
-    """A graph with every op; int16 tensors against float64: each within 60 dB, as formats fit their ranges (a full-scale int16
-    tensor has about 90; sums of tensors of unequal formats lose the difference)."""
+    """A graph with every op; int16 tensors against float64: each within 60 dB, as formats fit their ranges (a
+    full-scale int16 tensor has about 90; sums of tensors of unequal formats lose the difference)."""
     rng = np.random.default_rng(9)
     scale, offset = rng.uniform(-3, 3, 12), rng.uniform(-1, 1, 12)
     nodes = (
@@ -110,8 +110,19 @@ def test_every_elementwise_op_and_format_against_float():
         linear_node("head", "all", rng, 27, 6),
         Node("activation", "out", ("head",), "out", dict(activation="relu")),
     )
-    widths = {"x": 12, "part": 5, "one": 1, "gained": 5, "flipped": 5, "gate": 5, "positive": 5, "all": 27, "head": 6, "out": 6}
-    widths |= {name: 12 for name in ("fc", "act", "aff", "sum", "difference", "product")}
+    widths = {
+        "x": 12,
+        "part": 5,
+        "one": 1,
+        "gained": 5,
+        "flipped": 5,
+        "gate": 5,
+        "positive": 5,
+        "all": 27,
+        "head": 6,
+        "out": 6,
+    }
+    widths |= dict.fromkeys(("fc", "act", "aff", "sum", "difference", "product"), 12)
     graph = Graph(nodes, widths, signature(12, "out", "part", "x", "out", "act"))
     x = rng.standard_normal((3, 50, 12)) * 2
     tables = quantize_graph(graph, [x]).tables

@@ -14,7 +14,7 @@ def test_no_overlap_and_bounded(lives):
     offsets, size = place(tensors)
     spans = [(t, offsets[t.name], offsets[t.name] + t.width) for t in tensors]
     for i, (a, a0, a1) in enumerate(spans):
-        assert a0 % 2 == 0 and 0 <= a0 and a1 <= size
+        assert a0 % 2 == 0 and a0 >= 0 and a1 <= size
         for b, b0, b1 in spans[:i]:
             assert not overlaps(a, b) or a1 <= b0 or b1 <= a0, f"{a} at {a0} meets {b} at {b0}"
     peak = max(sum(t.width for t in tensors if t.first <= i <= t.last) for i in range(17))

@@ -628,7 +628,7 @@ def test_names_places_and_params():
         lambda self, x: self.out(self.rnn(self.enc(x) + self.enc(x))[0]),
         enc=Encoder,
         rnn=lambda: nn.GRU(4, 5, num_layers=2, batch_first=True),
-        out=lambda: nn.Sequential(nn.Linear(5, 2), nn.ReLU()),
+        out=lambda: nn.Sequential(nn.Linear(5, 2), nn.Sigmoid()),
     )
     graph = check(model, randn(2, 5, 3), randn(3, 6, 3))
     first = ["enc.fc1", "enc.stack.a_b", "enc.tanh", "enc.mul"]

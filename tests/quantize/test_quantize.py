@@ -31,7 +31,9 @@ def frames(rng, scale=1.0):
 # --------------------------------------------------------------------------------------------------------- formats --
 
 
-@pytest.mark.parametrize(("limit", "frac"), [(0.999, 15), (1.0, 14), (1.25, 14), (18 * 1.25, 10), (30000, 0), (0, 15), (1e-9, 30)])
+@pytest.mark.parametrize(
+    ("limit", "frac"), [(0.999, 15), (1.0, 14), (1.25, 14), (18 * 1.25, 10), (30000, 0), (0, 15), (1e-9, 30)]
+)
 def test_frac_is_the_finest_that_holds_the_limit(limit, frac):
     assert frac_for(limit) == frac
 

@@ -1,7 +1,7 @@
 """sigmoid and tanh over the whole int32 range: errors, shape, and the committed table.
 
-Every code is visited where the functions move (|a| <= 16, 2 * 2^26 codes); beyond, where they are constant, the tails are
-sampled. The maxima found here must be the ones that SPEC.md section 4 states.
+Every code is visited where the functions move (|a| <= 16, 2 * 2^26 codes); beyond, where they are constant, the tails
+are sampled. The maxima found here must be the ones that SPEC.md section 4 states.
 """
 
 import re

@@ -1,0 +1,271 @@
+"""The emulated core: exact instruction counts, faults that say where, stacks that stay below the stated bound.
+
+Neighbours: `firmware_sim/emulator.py` (what is tested), `test_simulator.py` (whole nets, bit by bit).
+"""
+
+import dataclasses
+import struct
+
+import numpy as np
+import pytest
+
+from bits import assert_equal_bits
+from firmware_sim.emulator import Emulator, EmulatorError
+from firmware_sim.toolchain import TARGETS, build_firmware
+from nets import gru_net, random_frames, random_initial, random_tables, rnnoise_net
+from quantize.emit_c import STACK_BYTES
+from quantize.golden import golden_vectors
+
+for module in ("ziglang", "unicorn", "elftools"):
+    pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
+
+SEED = 71
+CODE = 0x08000000  # flash; hand-written code is put over the vector table, which is read only once
+
+
+def net(seed=SEED, width=24):
+    return random_tables(np.random.default_rng(seed), width)
+
+
+@pytest.fixture(scope="module", params=list(TARGETS))
+def board(request):
+    """A net on each core, its self test linked."""
+    emulator = Emulator(build_firmware(net(), request.param, selftest=golden_vectors(net(), 4)))
+    emulator.call("net_reset", emulator.symbol("board_state").address)
+    return emulator
+
+
+def buffers(board):
+    """Addresses of the state, and of the inputs and outputs in their order, in the board's buffer."""
+    tables = net()
+    address = board.symbol("board_io").address
+    places = []
+    for name in (*tables.inputs, *tables.outputs):
+        places.append(address)
+        address += 2 * tables.tensors[name].width
+    return [board.symbol("board_state").address, *places]
+
+
+def halfwords(*code):
+    return struct.pack(f"<{len(code)}H", *code)
+
+
+# ------------------------------------------------------------------------------------------------------ counting --
+
+
+def single_steps(board, function, *args):
+    """The same call one instruction at a time, counted by hand."""
+    core, arm = board._core, board._arm
+    exit_ = board.symbol("board_idle").address
+    for register, value in zip(board._registers, args):
+        core.reg_write(register, value)
+    core.reg_write(arm.UC_ARM_REG_SP, board.symbol("board_stack_top").address)
+    core.reg_write(arm.UC_ARM_REG_LR, exit_ | 1)
+    pc, count = board.symbol(function).address, 0
+    while pc != exit_:
+        core.emu_start(pc | 1, exit_, count=1)
+        pc = core.reg_read(arm.UC_ARM_REG_PC)
+        count += 1
+        assert count < 10**6
+    return count
+
+
+def test_counts_are_those_of_single_steps():
+    """On the Cortex-M0, which has no predicated instructions that a step might join with the next."""
+    tables = gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32)
+    board = Emulator(build_firmware(tables, "cortex-m0"))
+    state, io = board.symbol("board_state").address, board.symbol("board_io").address
+    for function, args in (
+        ("net_reset", (state,)),
+        ("net_step", (state, io, io + 6)),
+        ("net_check", (board.symbol("net_default_weights").address,)),
+        ("rtcore_tanh", (12345678,)),
+    ):
+        board.call("net_reset", state)
+        stepped = single_steps(board, function, *args)
+        board.call("net_reset", state)
+        board.call(function, *args)
+        assert board.instructions == stepped > 5, function
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 1000])
+def test_predicated_off_instructions_count_as_one(n):
+    """A loop of known length, whose IT block runs its instructions or not."""
+    board = Emulator(build_firmware(net(), "cortex-m4"))
+    code = halfwords(
+        0x2100,  # movs r1, #0
+        0x0842,  # loop: lsrs r2, r0, #1       carry: r0 is odd
+        0xBF2A,  # itet cs
+        0x3101,  # addcs r1, #1
+        0x3102,  # addcc r1, #2
+        0x3104,  # addcs r1, #4
+        0xF100,
+        0x0200,  # add.w r2, r0, #0            a wide instruction
+        0x3801,  # subs r0, #1
+        0xD1F7,  # bne loop
+        0x4608,  # mov r0, r1
+        0x4770,  # bx lr
+    )
+    board.write(CODE, code)
+    board.symbols["loop"] = dataclasses.replace(board.symbol("net_reset"), name="loop", address=CODE)
+    odd = (n + 1) // 2
+    assert board.call("loop", n) == 5 * odd + 2 * (n - odd)
+    assert board.instructions == 1 + 8 * n + 2
+
+
+def test_counts_repeat_and_do_not_depend_on_what_ran_before(board):
+    state, *io = buffers(board)
+    counts = []
+    for _ in range(3):
+        board.call("net_reset", state)
+        board.call("net_step", state, *io)
+        counts.append(board.instructions)
+        board.call("net_check", board.symbol("net_default_weights").address)
+        board.stack_used("net_step", state, *io)
+    board.call("net_reset", state)
+    with board.watching(["rtcore_gru_i16_step"], lambda name, registers: None):
+        board.call("net_step", state, *io)
+        counts.append(board.instructions)
+    assert len(set(counts)) == 1 and counts[0] > 1000
+
+
+# --------------------------------------------------------------------------------------------------------- calls --
+
+
+def test_self_test_passes_on_every_core(board):
+    assert board.call("net_selftest") == 0
+    assert board.call("net_check", board.symbol("net_default_weights").address) == 0
+
+
+def test_self_test_finds_a_flipped_bit_in_flash(board):
+    """Silicon whose flash lost a bit of a weight; put back, the golden bits return."""
+    weights = next(s for name, s in board.symbols.items() if name.endswith("_weights") and s.size > 300)
+    kept = board.read(weights.name, weights.size)
+    board.write(weights.name, bytes(b ^ 0x10 for b in kept))
+    assert board.call("net_selftest") > 0
+    board.write(weights.name, kept)
+    assert board.call("net_selftest") == 0
+
+
+def test_arguments_beyond_the_fourth_go_on_the_stack(board):
+    """int rtcore_add_i16(output, a, stride_a, b, stride_b, n, shift_a, shift_b, sign_b, shift)"""
+    io = board.symbol("board_io").address
+    board.write(io, struct.pack("<4h", 100, -7, 30, 9))
+    board.call("rtcore_add_i16", io + 8, io, 1, io + 4, 1, 2, 3, 1, -1, 2)
+    expected = [(100 * 8 - 30 * 2 + 2) >> 2, (-7 * 8 - 9 * 2 + 2) >> 2]
+    assert list(struct.unpack("<2h", board.read(io + 8, 4))) == expected
+
+
+def test_results_are_signed(board):
+    assert board.call("rtcore_tanh", -(1 << 30)) == -(2**30 - 242)
+    assert board.call("net_check", board.symbol("board_io").address) < 0
+
+
+# -------------------------------------------------------------------------------------------------------- faults --
+
+
+def test_faults_name_the_place_and_the_address(board):
+    state, *io = buffers(board)
+    cases = [
+        (("rtcore_rescale_i16", 0x10, io[0], 4, 0), r"write of 2 bytes at 0x00000010, .*in rtcore_rescale_i16\+0x"),
+        (("rtcore_rescale_i16", io[0], 0x40000000, 4, 0), r"read of 2 bytes at 0x40000000"),
+        (("rtcore_rescale_i16", CODE, io[0], 4, 0), r"write to flash of 2 bytes at 0x08000000"),
+    ]
+    for (function, *args), message in cases:
+        with pytest.raises(EmulatorError, match=f"{board.firmware.target.name}: {message}"):
+            board.call(function, *args)
+    board.call("net_reset", state)
+    assert board.call("net_step", state, *io) == 1, "the core works after a fault"
+
+
+def test_code_in_ram_and_undefined_instructions_fault():
+    board = Emulator(build_firmware(net(), "cortex-m4"))
+    for address, code, message in (
+        (board.symbol("board_io").address, (0x4770,), "fetch from RAM"),
+        (CODE, (0xDE00,), "exception|Invalid|Unhandled"),
+        (CODE, (0xDF01,), "exception|Invalid|Unhandled"),
+    ):
+        board.write(address, halfwords(*code))
+        board.symbols["odd"] = dataclasses.replace(board.symbol("net_reset"), name="odd", address=address)
+        with pytest.raises(EmulatorError, match=message):
+            board.call("odd")
+
+
+def test_a_stack_overflow_and_an_endless_loop_are_noticed(monkeypatch):
+    board = Emulator(build_firmware(net(), "cortex-m0"))
+    board.symbols["odd"] = dataclasses.replace(board.symbol("net_reset"), name="odd", address=CODE)
+    board.write(CODE, halfwords(0xB500, 0xE7FD))  # push {lr}; b .-2
+    with pytest.raises(EmulatorError, match="the stack is used up"):
+        board.call("odd")
+    monkeypatch.setattr("firmware_sim.emulator.CALL_LIMIT", 10**4)
+    board.write(CODE, halfwords(0xE7FE))  # b .
+    with pytest.raises(EmulatorError, match="no return after 10000 instructions"):
+        board.call("odd")
+
+
+def test_an_unknown_symbol_is_named(board):
+    with pytest.raises(KeyError, match="no symbol net_forget"):
+        board.call("net_forget")
+
+
+# -------------------------------------------------------------------------------------------------- memory, sizes --
+
+
+def test_stack_is_measured(board):
+    """Known frames: nothing for a leaf, and the pushed registers and pad of a written function."""
+    board.symbols["frame"] = dataclasses.replace(board.symbol("net_reset"), name="frame", address=CODE)
+    kept = board.read(CODE, 16)
+    board.write(CODE, halfwords(0x4770))
+    assert board.stack_used("frame") == 0
+    board.write(CODE, halfwords(0xB5F0, 0xB082, 0x9000, 0xB002, 0xBDF0))  # push 5; sub 8; str r0,[sp]; add 8; pop 5
+    assert board.stack_used("frame", 1) == 28
+    assert board.stack_used("frame", 1, 2, 3, 4, 5, 6, 7) == 28
+    board.write(CODE, kept)
+
+
+@pytest.mark.parametrize("options", ["-Os", "-O2"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_call_exceeds_the_stated_stack(target, options, monkeypatch):
+    """Painted stacks over nets of every kind, the deepest shapes included: NAME_STACK_BYTES is a bound."""
+    built = TARGETS[target]
+    flags = tuple(options if flag == "-Os" else flag for flag in built.compile)
+    monkeypatch.setitem(TARGETS, target, dataclasses.replace(built, compile=flags))
+    rng = np.random.default_rng(SEED)
+    for tables in (rnnoise_net(rng, 16, 64), net(1), net(3), net(5), net(8)):
+        board = Emulator(build_firmware(tables, target))
+        state, io = board.symbol("board_state").address, board.symbol("board_io").address
+        addresses = []
+        for name in (*tables.inputs, *tables.outputs):
+            addresses.append(io)
+            io += 2 * tables.tensors[name].width
+        used = [board.stack_used("net_reset", state)]
+        used.append(board.stack_used("net_check", board.symbol("net_default_weights").address))
+        for frame in zip(*random_frames(rng, tables, 3)):
+            board.write("board_io", b"".join(x.tobytes() for x in frame))
+            used.append(board.stack_used("net_step", state, *addresses))
+        if random_initial(rng, tables):
+            used.append(board.stack_used("net_set_state", state, *([io] * len(tables.state_inputs))))
+        assert 0 < max(used) <= STACK_BYTES, f"{target} {options}: {used}"
+
+
+def test_sizes_are_those_of_the_parts(board):
+    sizes = board.sizes()
+    tables = [s for s in board.symbols.values() if not s.function and board.read(s.address, 0) == b""]
+    flash = sum(s.size for s in tables if s.address < 0x20000000 and not s.name.startswith(("board_", "golden_")))
+    assert 0 <= sizes.tables - flash <= 4 * len(tables), "tables, and padding between them"
+    functions = {s.address: s for s in board.symbols.values() if s.function}
+    code = sum(s.size for s in functions.values() if not s.name.startswith("board_") and "selftest" not in s.name)
+    assert 0 <= sizes.code - code <= 0.1 * code + 64, "functions, and the literals behind them"
+    assert sizes.flash == sizes.code + sizes.tables
+    units = [layer.ints["nb_neurons"] for layer in net().states]
+    least = 4 + sum(6 * n for n in units) + 2 * net().arena
+    assert least <= sizes.ram <= least + 2 * 24 + 4 * len(units) + 4
+
+
+def test_memory_by_symbol_and_by_address(board):
+    io = board.symbol("board_io")
+    data = np.arange(8, dtype="<i2")
+    board.write("board_io", data.tobytes())
+    assert_equal_bits(data, np.frombuffer(board.read(io.address, 16), "<i2"), "board_io", SEED)
+    assert board.place_of(board.symbol("net_step").address + 2) == "net_step+0x2"
+    assert board.place_of(io.address) == "no function"
