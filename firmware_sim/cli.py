@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -148,7 +149,7 @@ def shape_of(tables: Tables, layer: Layer) -> str:
 def print_summary(qmodel: QuantizedModel, console: Console) -> None:
     """Layers, formats, weight widths, and the proof that no sum overflows."""
     tables = qmodel.tables
-    layers = Table(title="Layers", title_justify="left", title_style="bold")
+    layers = Table(title="Layers", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in ("layer", "kernel", "shape", "frac in", "frac out", "weights"):
         layers.add_column(column, justify="right" if column.startswith("frac") else "left")
     for layer in tables.layers:
@@ -156,9 +157,11 @@ def print_summary(qmodel: QuantizedModel, console: Console) -> None:
         bits = "/".join(f"int{8 * a.itemsize}" for a in layer.arrays.values() if a.ndim == 2)
         row = (layer.name, layer.kind, shape_of(tables, layer), fracs, f"{tables.tensors[layer.output].frac}", bits)
         layers.add_row(*map(Text, row))
-    sums = Table(title="Sums: the worst any input can make them", title_justify="left", title_style="bold")
-    for column in ("matrix", "accumulator", "lowest", "highest", "share of int32", "in row", "rows beyond int32"):
-        sums.add_column(column, justify="left" if column in ("matrix", "accumulator") else "right")
+    sums = Table(title="Sums at their worst", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    sums.caption = "Proven for every input: no sum leaves its accumulator. Share: the worst sum over int32's limit."
+    sums.caption_justify = "left"
+    for column in ("matrix", "sums", "lowest", "highest", "share", "in row", "rows beyond int32"):
+        sums.add_column(column, justify="left" if column in ("matrix", "sums") else "right")
     for name, proof in tables.meta.get("proofs", {}).items():
         wide = proof["acc_bits"] == 64
         share = max(proof["high"], -proof["low"]) / INT32_MAX

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -254,11 +255,13 @@ def to_table(demo: Demo) -> Table:
         title=f"{demo.held_out} held-out digits on the host, {demo.emulated} of them on an emulated {demo.target}",
         title_style="bold",
         title_justify="left",
-        caption="SQNR: logits against float torch. Flash: weights, other tables, code. Instructions: per frame, mean. "
+        box=box.SIMPLE_HEAD,
+        caption="SQNR: logits against float torch. Bytes of weights; of flash, code included; of one stream's state. "
+        "Instructions: per frame, mean. "
         f"Bits: {demo.target} against the host, every tensor and 32-bit state at every step.",
         caption_justify="left",
     )
-    columns = ("weights", "accuracy %", "SQNR dB", "weight bytes", "flash", "RAM", "instructions", "bits")
+    columns = ("weights", "accuracy %", "SQNR dB", "weight B", "flash B", "RAM B", "instructions", "bits")
     for column in columns:
         table.add_column(column, justify="left" if column == "weights" else "right")
     for row in demo.rows:

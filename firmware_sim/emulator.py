@@ -199,7 +199,11 @@ class Emulator:
 
     def write(self, where: str | int, data: bytes) -> None:
         """Bytes to the start of a symbol, or to an address; flash included."""
-        self._core.mem_write(self._address(where), bytes(data))
+        address = self._address(where)
+        self._core.mem_write(address, bytes(data))
+        if address < self._stack_bottom:  # flash: blocks may have been translated, and counted, from what was there
+            self._core.ctl_flush_tb()
+            self._lengths.clear()
 
     def _address(self, where: str | int) -> int:
         return self.symbol(where).address if isinstance(where, str) else where

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -82,7 +83,7 @@ def sections(report: Report) -> list[Section]:
             "Outputs and where their error comes from",
             ("output", "steps", "SQNR dB", "max LSB", "weights alone dB", "arithmetic alone dB"),
             tuple(_output_row(output) for output in report.outputs),
-            "SQNR: fixed point against the float64 model. Max: the largest error. Weights alone: the float model on the "
+            "SQNR: fixed point against the float64 model. Max: the largest error. Weights alone: the float model on "
             "rounded weights. Arithmetic alone: fixed point against that, so rounded activations, tables, saturation.",
         ),
         Section(
@@ -136,7 +137,7 @@ def _target_section(mcu: TargetReport) -> Section:
         columns,
         (row,),
         "Bits: every tensor and every 32-bit state of every step against the host's. Instructions: executed per step "
-        "on the emulated core; they are not cycles. Flash, RAM: bytes of the net (code and tables; one stream's state).",
+        "on the emulated core; they are not cycles. Flash: bytes of code and tables. RAM: bytes of one stream's state.",
     )
 
 
@@ -161,8 +162,8 @@ def verdict(report: Report) -> str:
 
 def to_table(section: Section) -> Table:
     """A section as a rich table."""
-    table = Table(title=section.title, title_justify="left", title_style="bold", caption=section.note)
-    table.caption_justify, table.caption_style = "left", "dim"
+    table = Table(title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption, table.caption_justify, table.caption_style = section.note, "left", "dim"
     for i, column in enumerate(section.columns):
         words = any(row[i][:1].isalpha() for row in section.rows)
         table.add_column(column, justify="left" if i == 0 or words else "right", overflow="fold")

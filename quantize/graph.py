@@ -30,7 +30,8 @@ class Node:
     concat       x1..xn   -                                                    -
     slice        x        start, stop                                          -
 
-    affine is scale * x + offset, feature by feature. Bias arrays are always present (zeros when the module has none). A one-layer, one-direction gru per node.
+    affine is scale * x + offset, feature by feature. Bias arrays are always present (zeros when the module has none).
+    A one-layer, one-direction gru per node.
     """
 
     op: str

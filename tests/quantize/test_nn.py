@@ -142,7 +142,8 @@ def test_operator_contract():
             (torch.randn(2, 5, 3), torch.randn(1, 2 if layer.batch_first else 5, 4, requires_grad=True)),
             (torch.randn(5, 3), torch.randn(1, 4)),
         ):
-            torch.library.opcheck(torch.ops.rtcore.gru.default, (x, h0, *args, *options))
+            checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+            torch.library.opcheck(torch.ops.rtcore.gru.default, (x, h0, *args, *options), test_utils=checks)
 
 
 def test_stays_one_node_and_survives_a_file(tmp_path):
