@@ -19,10 +19,8 @@ from typing import Any
 
 import click
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 import quantize as q
@@ -112,7 +110,7 @@ def quantize(
         return
     console = Console()
     print_summary(qmodel, console)
-    console.print(f"written to {output}", highlight=False, markup=False)
+    console.print(Text(f"written to {output}"), soft_wrap=True)
 
 
 def summary(qmodel: QuantizedModel) -> dict[str, Any]:
@@ -149,33 +147,29 @@ def shape_of(tables: Tables, layer: Layer) -> str:
 def print_summary(qmodel: QuantizedModel, console: Console) -> None:
     """Layers, formats, weight widths, and the proof that no sum overflows."""
     tables = qmodel.tables
-    layers = Table(title="Layers", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in ("layer", "kernel", "shape", "frac in", "frac out", "weights"):
-        layers.add_column(column, justify="right" if column.startswith("frac") else "left")
+    layers = []
     for layer in tables.layers:
         fracs = " ".join(str(tables.tensors[name].frac) for name in layer.inputs)
-        bits = "/".join(f"int{8 * a.itemsize}" for a in layer.arrays.values() if a.ndim == 2)
-        row = (layer.name, layer.kind, shape_of(tables, layer), fracs, f"{tables.tensors[layer.output].frac}", bits)
-        layers.add_row(*map(Text, row))
-    sums = Table(title="Sums at their worst", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    sums.caption = "Proven for every input: no sum leaves its accumulator. Share: the worst sum over int32's limit."
-    sums.caption_justify = "left"
-    for column in ("matrix", "sums", "lowest", "highest", "share", "in row", "rows beyond int32"):
-        sums.add_column(column, justify="left" if column in ("matrix", "sums") else "right")
+        bits = " / ".join(f"int{8 * a.itemsize}" for a in layer.arrays.values() if a.ndim == 2)
+        kind = layer.kind.removesuffix("_i16")
+        layers.append((layer.name, kind, shape_of(tables, layer), fracs, f"{tables.tensors[layer.output].frac}", bits))
+    columns = ("layer", "kernel", "shape", "frac in", "frac out", "weights")
+    console.print(report.to_table(report.Section("Layers", columns, tuple(layers))))
+    sums = []
     for name, proof in tables.meta.get("proofs", {}).items():
-        wide = proof["acc_bits"] == 64
         share = max(proof["high"], -proof["low"]) / INT32_MAX
-        sums.add_row(
-            Text(name),
-            Text(f"int{proof['acc_bits']}", "bold yellow" if wide else "green"),
-            *(f"{proof[key]:,}" for key in ("low", "high")),
-            f"{share:.3g}",
-            *(f"{proof[key]:,}" for key in ("row", "wide_rows")),
+        limits = (f"{proof['low']:,}", f"{proof['high']:,}", f"{share:.3g}")
+        sums.append((name, f"int{proof['acc_bits']}", *limits, f"{proof['row']:,}", f"{proof['wide_rows']:,}"))
+    if sums:
+        note = (
+            "Proven from the weights, for every input and any order of summation. Share: of int32, in the row that "
+            "goes furthest. Wide rows: those that int32 cannot hold; one of them makes the matrix sum in int64."
         )
-    console.print(layers, sums)
+        columns = ("matrix", "sums", "lowest", "highest", "share", "row", "wide rows")
+        console.print(report.to_table(report.Section("Sums at their worst", columns, tuple(sums), note)), Text())
     for note in tables.meta.get("notes", []):
         console.print(Text(note))
-    console.print(f"{qmodel.weight_bytes:,} bytes of weights, SHA-256 {qmodel.digest}", highlight=False)
+    console.print(Text(f"{qmodel.weight_bytes:,} bytes of weights, SHA-256 {qmodel.digest}"), soft_wrap=True)
 
 
 # -------------------------------------------------------------------------------------------------------- generate --
@@ -392,13 +386,14 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("", total=None)
 
         def notify(what: str, done: int, total: int) -> None:
-            bars.update(task, description=what, completed=done, total=total if total > 1 else None)
+            many = total > 1
+            text = f"{what} {done}/{total}" if many else what
+            bars.update(task, description=text, completed=done, total=total if many else None)
 
         yield notify

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from firmware_sim.engines import STATE_EXTRA, EngineRun
+from firmware_sim.engines import EngineRun
 from firmware_sim.simulator import Simulator
 from firmware_sim.toolchain import find_target
 from quantize import QuantizedModel, QuantizeError, import_model
@@ -26,7 +26,9 @@ from quantize.dequantize import dequantized_graph
 from quantize.float_run import run_graph
 from quantize.formats import to_raw
 from quantize.graph import Argument, Graph, Result, Signature
-from rtcore.tables import Tables
+from quantize.plan import STATE_EXTRA
+from quantize.tables import root
+from rtcore.tables import Layer, Tables
 
 # An output below this SQNR fails, unless the caller says otherwise: its error is a tenth of the signal. Where nothing
 # is wrong, int8 weights give 40 to 50 dB and int16 weights 75 to 95.
@@ -42,7 +44,7 @@ Progress = Callable[[str, int, int], None]  # (what is being done, done, total);
 class TensorReport:
     """One tensor of the net, fixed point against float, over all streams and steps.
 
-    layer, kind:      the table layer that writes it and its kernel ("" and "input" for an input; "slice" for a part).
+    layer, kind:      the table layers that write it and their kernel ("" and "input", or "part" of another tensor).
     width, frac:      elements, and the format: value = raw * 2**-frac; an LSB is 2**-frac.
     sqnr_db:          10 log10(sum ref^2 / sum (ref - fixed)^2); inf when equal, -inf for errors on a reference of zero.
     max_error_lsb:    the largest |ref - fixed| in LSB.
@@ -337,7 +339,9 @@ class _Compared:
         if not 0 <= stream < self.streams:
             raise QuantizeError(f"stream {stream}: the frames hold {self.streams}, 0 to {self.streams - 1}")
         self.stream = stream
-        self.writers = {layer.output: layer for layer in self.tables.layers}
+        self.writers: dict[str, list[Layer]] = {}  # those of a concatenation's segments write the whole
+        for layer in self.tables.layers:
+            self.writers.setdefault(root(self.tables.tensors, layer.output), []).append(layer)
         self.outputs = {name for r in qmodel.signature.results if not r.state for name in r.tensors}
         self.results = {name for r in qmodel.signature.results for name in r.tensors}
         self.initial: dict[str, np.ndarray] = {}  # gru node -> int16 [S, N], where the model takes an initial state
@@ -375,13 +379,13 @@ class _Compared:
             self.trajectory(name, "output", tensor.frac, reference, fixed)
         if name in self.results:
             self.reference[name] = reference
-        layer = self.writers.get(name)
+        layers = self.writers.get(name, [])
         low, high = int(raw.min()), int(raw.max())
         self.tensors.append(
             TensorReport(
                 name=name,
-                layer=layer.name if layer else "",
-                kind=layer.kind if layer else "input" if tensor.place == "input" else "part",
+                layer=", ".join(layer.name for layer in layers),
+                kind=layers[0].kind if layers else "input" if tensor.place == "input" else "part",
                 width=tensor.width,
                 frac=tensor.frac,
                 **_score(reference, fixed, tensor.frac),
@@ -421,9 +425,7 @@ def _saturated(tables: Tables, run: EngineRun) -> dict[str, int]:
     """Tensor -> values clipped by the kernels that write it, segments of a concatenation under the whole."""
     counts: dict[str, int] = {}
     for layer in tables.layers:
-        name = layer.output
-        while tables.tensors[name].place == "alias":
-            name = tables.tensors[name].owner
+        name = root(tables.tensors, layer.output)
         counts[name] = counts.get(name, 0) + run.saturated[layer.name]
     return counts
 

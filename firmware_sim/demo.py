@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import quantize
 from firmware_sim.compare import Report, sqnr_db, validate
-from firmware_sim.report import db, write_png, write_whole
+from firmware_sim.report import Section, db, to_table, write_png, write_whole
 from firmware_sim.simulator import Simulator
 from quantize import QuantizeError
 
@@ -54,10 +52,9 @@ class Settings:
     weight_decay: float = 0.3
     held_out: float = 0.3
 
-    @property
-    def key(self) -> str:
-        """Names what was trained with these settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+    def key(self, version: str) -> str:
+        """Names what a version of torch trains with these settings."""
+        return hashlib.sha256(json.dumps([version, asdict(self)], sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ def trained(
         import torch  # noqa: PLC0415 (optional package)
     except ModuleNotFoundError as error:
         raise QuantizeError("the demo trains a model with torch: pip install 'rtcore[torch]'") from error
-    path = folder / f"digits-{settings.key}.pt2"
+    path = folder / f"digits-{settings.key(torch.__version__)}.pt2"
     if not path.exists():
         model = train(digits, settings, progress)
         sample = (torch.from_numpy(digits.frames[:2]),)
@@ -249,36 +246,26 @@ def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return 100 * float(np.mean(np.argmax(logits, axis=1) == labels))
 
 
-def to_table(demo: Demo) -> Table:
-    """The rows as a rich table."""
-    table = Table(
-        title=f"{demo.held_out} held-out digits on the host, {demo.emulated} of them on an emulated {demo.target}",
-        title_style="bold",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        caption="SQNR: logits against float torch. Bytes of weights; of flash, code included; of one stream's state. "
-        "Instructions: per frame, mean. "
-        f"Bits: {demo.target} against the host, every tensor and 32-bit state at every step.",
-        caption_justify="left",
-    )
-    columns = ("weights", "accuracy %", "SQNR dB", "weight B", "flash B", "RAM B", "instructions", "bits")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "weights" else "right")
+def to_section(demo: Demo) -> Section:
+    """The demo's table."""
+    rows = []
     for row in demo.rows:
-        table.add_row(
-            row.name,
-            f"{row.accuracy:.2f}",
-            db(row.sqnr_db),
-            f"{row.weight_bytes:,}",
-            *("-" if value is None else f"{value:,.0f}" for value in (row.flash, row.ram, row.instructions)),
-            {None: Text("-"), True: Text("equal", "green"), False: Text("DIFFER", "bold red")}[row.equal],
-        )
-    return table
+        firmware = ("-" if value is None else f"{value:,.0f}" for value in (row.flash, row.ram, row.instructions))
+        bits = {None: "-", True: "equal", False: "DIFFER"}[row.equal]
+        rows.append((row.name, f"{row.accuracy:.2f}", db(row.sqnr_db), f"{row.weight_bytes:,}", *firmware, bits))
+    return Section(
+        f"{demo.held_out} held-out digits on the host, {demo.emulated} of them on an emulated {demo.target}",
+        ("weights", "accuracy %", "SQNR dB", "weight B", "flash B", "RAM B", "instructions", "bits"),
+        tuple(rows),
+        "SQNR: logits against float torch. Bytes of weights; of flash, code included; of one stream's state. "
+        f"Instructions: per frame, mean. Bits: {demo.target} against the host, every tensor and 32-bit state at "
+        "every step.",
+    )
 
 
 def print_demo(demo: Demo, console: Console) -> None:
     """The table, where the bits differ if they do, and where the files lie."""
-    console.print(to_table(demo))
+    console.print(to_table(to_section(demo)))
     for bits, report in demo.reports.items():
         if report.mcu.mismatch is not None:
             console.print(Text(f"int{bits}: {report.mcu.mismatch}", "bold red"))

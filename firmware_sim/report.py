@@ -13,6 +13,7 @@ import io
 import math
 import os
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,18 +35,19 @@ SHOWN = 2  # outputs, and recurrent layers, in the picture
 SHOWN_STEPS = 240  # of a trajectory; errors show all
 MARKED_STEPS = 48  # up to so many steps get a mark each
 DPI = 130
+TITLE_WIDTH = 150  # characters
 
 LAYER_COLUMNS = (
     "tensor",
     "kernel",
-    "width",
+    "size",
     "frac",
     "range",
     "SQNR dB",
-    "state dB",
+    "state",
     "max LSB",
     "rms LSB",
-    "clipped",
+    "clips",
 )
 
 
@@ -72,8 +74,8 @@ def db(value: float | None) -> str:
 
 
 def lsb(value: float) -> str:
-    """An error in LSB, three significant digits."""
-    return "0" if value == 0 else f"{value:.3g}"
+    """An error in LSB: two digits behind the point, or three in all."""
+    return "0" if value == 0 else f"{value:.2f}" if 0.005 <= value < 10 else f"{value:.3g}"
 
 
 def sections(report: Report) -> list[Section]:
@@ -91,8 +93,8 @@ def sections(report: Report) -> list[Section]:
             LAYER_COLUMNS,
             tuple(_tensor_row(tensor) for tensor in report.tensors),
             "Errors against the float model, those of earlier layers included; one LSB is 2^-frac. Range: how much of "
-            "the format is used. State: the 32-bit state's SQNR. Rms: the error's, over the first and over the last "
-            "quarter of the steps: what drifts. Clipped: values that saturated by more than one LSB.",
+            "the format is used. State: the 32-bit state's SQNR. Rms: the error's, over the first / the last quarter "
+            "of the steps: what drifts. Clips: values that saturated by more than one LSB.",
         ),
     ]
     if report.mcu is not None:
@@ -108,14 +110,14 @@ def _output_row(output: OutputReport) -> tuple[str, ...]:
 def _tensor_row(tensor: TensorReport) -> tuple[str, ...]:
     return (
         tensor.name,
-        tensor.kind,
+        tensor.kind.removesuffix("_i16"),
         f"{tensor.width}",
         f"{tensor.frac}",
         f"{100 * tensor.range_used:.0f} %",
         db(tensor.sqnr_db),
         db(tensor.state_sqnr_db),
         lsb(tensor.max_error_lsb),
-        f"{lsb(tensor.rms_first_lsb)} to {lsb(tensor.rms_last_lsb)}",
+        f"{lsb(tensor.rms_first_lsb)}/{lsb(tensor.rms_last_lsb)}",
         f"{tensor.saturated:,}",
     )
 
@@ -126,14 +128,14 @@ def _target_section(mcu: TargetReport) -> Section:
         f"{mcu.streams:,} x {mcu.steps:,}",
         "equal" if mcu.equal else "DIFFER",
         f"{mcu.instructions_min:,}",
-        f"{mcu.instructions_mean:,.1f}",
+        f"{mcu.instructions_mean:,.0f}",
         f"{mcu.instructions_max:,}",
         f"{mcu.flash:,}",
         f"{mcu.ram:,}",
     )
-    columns = ("target", "streams x steps", "bits", "instructions min", "mean", "max", "flash", "RAM")
+    columns = ("target", "streams x steps", "bits", "min", "mean", "max", "flash B", "RAM B")
     return Section(
-        "Microcontroller",
+        "Microcontroller, instructions per step",
         columns,
         (row,),
         "Bits: every tensor and every 32-bit state of every step against the host's. Instructions: executed per step "
@@ -160,15 +162,19 @@ def verdict(report: Report) -> str:
     return f"ok: {worst} (at least {report.min_sqnr_db:g} asked for){bits}{clipped}"
 
 
+STYLES = {"DIFFER": "bold red", "equal": "green", "int64": "bold yellow", "int32": "green"}
+
+
 def to_table(section: Section) -> Table:
-    """A section as a rich table."""
-    table = Table(title=section.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify, table.caption_style = section.note, "left", "dim"
+    """A section as a rich table that fits 80 columns where its names are not long."""
+    table = Table(title=section.title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.title_justify, table.title_style = "left", "bold"
+    table.caption, table.caption_justify, table.caption_style = section.note or None, "left", "dim"
     for i, column in enumerate(section.columns):
-        words = any(row[i][:1].isalpha() for row in section.rows)
+        words = not any(row[i][:1].isdigit() for row in section.rows)
         table.add_column(column, justify="left" if i == 0 or words else "right", overflow="fold")
     for row in section.rows:
-        table.add_row(*(Text(cell, style="bold red" if cell == "DIFFER" else "") for cell in row))
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     return table
 
 
@@ -260,7 +266,8 @@ def to_png(report: Report) -> bytes:
     shown = _shown(report.trajectories)
     figure = Figure(figsize=(13, 2.9 * (len(shown) + 1) + 0.4), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{headline(report)}\n{verdict(report)}", fontsize=10, x=0.01, ha="left")
+    title = "\n".join(textwrap.fill(line, TITLE_WIDTH) for line in (headline(report), verdict(report)))
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     grid = figure.add_gridspec(len(shown) + 1, 2, width_ratios=(1, 1))
     for row, trajectory in enumerate(shown):
         _draw_values(figure.add_subplot(grid[row, 0]), trajectory)
@@ -342,9 +349,9 @@ def _draw_rms(axes, trajectories: list[Trajectory]) -> None:
             ms=3,
             label=f"{_title(trajectory)} (LSB 2^{-trajectory.frac})",
         )
-    axes.set_yscale("log")
-    for axis_ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis_ticks("{x:g}")
+    axes.set_yscale("log", subs=(2, 5))
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter("{x:g}")
     axes.set_title("rms error over all streams and elements: rises where the error drifts", fontsize=10, loc="left")
     _finish(axes, steps, "LSB")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False, borderaxespad=0)
