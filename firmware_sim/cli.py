@@ -31,6 +31,7 @@ from firmware_sim.emulator import EmulatorError
 from firmware_sim.simulator import Simulator
 from firmware_sim.toolchain import TARGETS, ToolchainError, find_target
 from quantize import FormatError, QuantizedModel, QuantizeError
+from quantize.files import write_whole
 from quantize.graph import Signature
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
@@ -368,7 +369,7 @@ def save_results(path: str, results: dict[str, np.ndarray]) -> None:
         np.save(buffer, next(iter(results.values())), allow_pickle=False)
     else:
         np.savez(buffer, **results)
-    report.write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 # --------------------------------------------------------------------------------------------------------- console --

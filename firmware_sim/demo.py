@@ -24,9 +24,10 @@ from rich.text import Text
 
 import quantize
 from firmware_sim.compare import Report, sqnr_db, validate
-from firmware_sim.report import Section, db, to_table, write_png, write_whole
+from firmware_sim.report import Section, db, to_table, write_png
 from firmware_sim.simulator import Simulator
 from quantize import QuantizeError
+from quantize.files import write_whole
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,6 @@ import base64
 import io
 import math
 import os
-import tempfile
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from firmware_sim.compare import OutputReport, Report, TargetReport, TensorReport, Trajectory
-from quantize import FormatError, QuantizeError
+from quantize import QuantizeError
+from quantize.files import write_whole
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -200,27 +200,6 @@ def to_text(report: Report, width: int = 150) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------- files --
-
-
-def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file whole or not at all. Raises FormatError when its folder is missing or cannot be written."""
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FormatError(f"{path}: the folder {path.parent} does not exist")
-    if path.is_dir():
-        raise FormatError(f"{path}: a folder, not a file to write")
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be written ({error.strerror})") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def write_json(report: Report, path: str | os.PathLike) -> None:

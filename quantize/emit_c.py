@@ -119,8 +119,9 @@ def generate(
     name: prefix of the C names and of the files. digest: provenance of the model, printed in every file.
     selftest: golden vectors; without them NAME_selftest() is not written.
     All files are written or none; a file whose bytes would not change is left untouched, foreign files are never
-    deleted. Raises QuantizeError for a name or tables that cannot be C, NotADirectoryError or IsADirectoryError when
-    something that is not ours stands in the way.
+    deleted. Raises QuantizeError for a name that C or CMake refuses, for tables of another version or with unknown
+    layers, and for golden vectors of another net; NotADirectoryError or IsADirectoryError when something that is not
+    ours stands in the way.
     """
     files = render(tables, name, digest=digest, selftest=selftest)
     out = Path(out_dir)
@@ -247,7 +248,8 @@ def _groups(tables: Tables, macro: str, states: dict[str, Call]) -> list[dict]:
         for layer in layers:
             members.append((states[layer], "".join(f" + {b}" for b in before)))
             before.append(f"{states[layer].macro}_NEURONS")
-        port = Port(id_, f"{macro}_{id_.upper()}", sum(sizes), 0, f"{comment(group)}: {', '.join(views)}")
+        note = f"{comment(group)}: {', '.join(views)}" if group not in layers else views[0]
+        port = Port(id_, f"{macro}_{id_.upper()}", sum(sizes), 0, note)
         groups.append({"port": port, "members": members, "size": " + ".join(before)})
     return groups
 
@@ -410,42 +412,55 @@ def _selftest(tables: Tables, golden: Golden) -> dict:
 
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
-    """Writes files below out, all or none: everything is laid down beside out first and moved when complete."""
+    """Writes files below out, all or none: they are complete in a directory beside (or, if it exists, inside) out
+    before the first one moves to its place, and move back when a later one cannot."""
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; generate needs a directory to write into")
-    for path in files:
-        target = out / path
+    for target in (out / path for path in files):
         if target.is_dir():
             raise IsADirectoryError(f"{target} is a directory; generate writes a file of that name")
-        if out.exists() and target.parent.exists() and not target.parent.is_dir():
+        if target.parent.exists() and not target.parent.is_dir():
             raise NotADirectoryError(f"{target.parent} is a file; generate needs a directory of that name")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    old = {path: (out / path).read_bytes() for path in files if (out / path).is_file()}
-    changed = [path for path, data in files.items() if old.get(path) != data]
-    made = [d for d in (out, *sorted({(out / p).parent for p in files})) if not d.exists()]
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    (out if out.exists() else out.parent).mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".generate-", dir=out if out.exists() else out.parent))
+    try:
+        if not out.exists():
+            _lay_down(staging / "new", files)
+            os.replace(staging / "new", out)
+        else:
+            old = {path: (out / path).read_bytes() for path in files if (out / path).is_file()}
+            changed = {path: data for path, data in files.items() if old.get(path) != data}
+            _lay_down(staging / "new", changed)
+            _lay_down(staging / "old", {path: old[path] for path in changed if path in old})
+            _exchange(staging, out, list(changed))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _lay_down(folder: Path, files: dict[str, bytes]) -> None:
+    """Writes files below a new folder."""
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+
+
+def _exchange(staging: Path, out: Path, paths: list[str]) -> None:
+    """Moves the files of staging/new to out; when one cannot move, those of staging/old go back."""
+    made = [folder for folder in sorted({(out / path).parent for path in paths}) if not folder.exists()]
     moved: list[str] = []
     try:
-        for kind, contents in (("new", files), ("old", old)):
-            for path in changed:
-                if path in contents:
-                    staged = staging / kind / path
-                    staged.parent.mkdir(parents=True, exist_ok=True)
-                    staged.write_bytes(contents[path])
-        for directory in made:
-            directory.mkdir(exist_ok=True)
-        for path in changed:
+        for folder in made:
+            folder.mkdir()
+        for path in paths:
             os.replace(staging / "new" / path, out / path)
             moved.append(path)
     except BaseException:
         for path in moved:
-            if path in old:
+            if (staging / "old" / path).exists():
                 os.replace(staging / "old" / path, out / path)
             else:
                 (out / path).unlink()
-        for directory in reversed(made):
-            if directory.exists():
-                directory.rmdir()
+        for folder in reversed(made):
+            if folder.exists():
+                folder.rmdir()
         raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

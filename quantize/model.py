@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from quantize.errors import FormatError
+from quantize.files import write_whole
 from quantize.graph import Argument, Result, Signature
 from rtcore.tables import SPEC_VERSION, Layer, StateInput, Tables, Tensor
 
@@ -52,18 +52,7 @@ class QuantizedModel:
         arrays = arrays_of(self.tables)
         meta = json.dumps({"format": FORMAT, "sha256": digest_of(text, arrays), "document": text}, sort_keys=True)
         data = safetensors_bytes(arrays, metadata={"rtcore": meta})
-        path = Path(path)
-        if not path.parent.is_dir():
-            raise FormatError(f"{path}: the folder {path.parent} does not exist")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_whole(path, data)
 
 
 def arrays_of(tables: Tables) -> dict[str, np.ndarray]:

@@ -26,7 +26,8 @@ from quantize.graph import Node
 class Atom:
     """One indivisible axis: its length in the export, and its role, shared with the atoms it was joined to.
 
-    index tells several batch axes apart (0, 1, ... from the left); `reason` says who fixed the role.
+    index tells an argument's batch axes apart, and its feature axes (0, 1, ... from the left); `reason` says who fixed
+    the role.
     """
 
     def __init__(self, size: int, role: str | None = None, index: int = 0, reason: str = "") -> None:
@@ -140,7 +141,7 @@ def place_of(node: torch.fx.Node) -> Place:
 
 
 def op_name(target: Any) -> str:
-    """ "linear" from aten.linear.default; the name itself for operators outside torch.library."""
+    """The plain name: linear of aten.linear.default; an operator outside torch.library has only that."""
     parts = str(target).split(".")
     return parts[1] if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", parts[-1])
 
@@ -175,7 +176,7 @@ class Builder:
     @property
     def op(self) -> str:
         """The node's operation, as in "linear"."""
-        return op_name(self._node.target) if self._node is not None else "node"
+        return op_name(self._node.target)
 
     @property
     def target(self) -> Any:
@@ -232,10 +233,9 @@ class Builder:
                 atom.set_role(role, f"{self.op} {self._place.words()}")
             elif atom.role != role:
                 since = f" (so used by {atom.reason})" if atom.reason else ""
-                whole = (
-                    "; it would need the whole window, but a streaming net sees one step" if role == "feature" else ""
-                )
+                whole = "; that needs the whole window, but a streaming net sees one step" if role == "feature" else ""
                 raise self.refusal(f"takes the {atom.role} axis{since} as its {role} axis{whole}")
+        self._check_order(axis)
 
     def wish(self, axis: Axis, role: str) -> None:
         """Infer: the axis plays `role` unless something fixes another one."""
@@ -262,7 +262,7 @@ class Builder:
                 if x.role != y.role:
                     raise self.refusal(f"lets a {x.role} axis meet a {y.role} axis")
                 if x.index != y.index:
-                    raise self.refusal("lets two different batch axes meet")
+                    raise self.refusal(f"lets two different {x.role} axes meet")
             else:
                 x.share_role(y)
         return a if axis_size(a) >= axis_size(b) else b
@@ -298,7 +298,15 @@ class Builder:
             raise self.refusal("works on a part of features that lie on several axes; flatten them first")
         if found and self.role(value.axes[found[0]]) != "feature" and not self.infer:
             raise self.refusal(f"works on an axis that merges {self.role(value.axes[found[0]])}")
+        if found:
+            self._check_order(value.axes[found[0]])
         return found[0] if found else None
+
+    def _check_order(self, axis: Axis) -> None:
+        """Several feature axes of an argument are one vector, in the argument's order."""
+        order = [atom.index for atom in axis if atom.role == "feature"]
+        if order != sorted(order):
+            raise self.refusal("takes features in another order than the argument's; flatten them before permuting")
 
     # --- emission ---------------------------------------------------------------------------------------------------
 
@@ -339,9 +347,7 @@ class Builder:
     def claim(self, row: tuple[str, int], node: str) -> None:
         """Make a state argument's row the initial state of a gru node."""
         if row in self.claims:
-            raise self.refusal(
-                f"starts from row {row[1]} of {row[0]!r}, from which {self.claims[row]!r} starts already"
-            )
+            raise self.refusal(f"starts from row {row[1]} of {row[0]!r}, as {self.claims[row]!r} does already")
         self.claims[row] = node
 
     def array(self, tensor: torch.Tensor, what: str) -> np.ndarray:

@@ -18,6 +18,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,9 @@ def _import_module(model: torch.nn.Module, sample: Any) -> Graph:
     if problem:
         first.build(roles)  # may name the operation that depends on the sizes
         raise UnsupportedError(problem)
+    if second is None:
+        note = "the module runs at its sample's sizes only; other batch sizes and lengths are taken to be alike"
+        graph = replace(graph, notes=(*graph.notes, note))
     return graph
 
 
@@ -187,11 +191,12 @@ def _as_call(sample: Any, dtype: torch.dtype) -> Call:
     def convert(name: str, value: Any) -> torch.Tensor:
         if not isinstance(value, (np.ndarray, torch.Tensor)):
             raise QuantizeError(f"the sample's {name} is a {type(value).__name__}: give a numpy array or torch tensor")
-        tensor = value.detach().cpu() if isinstance(value, torch.Tensor) else torch.tensor(value)
-        if tensor.dtype not in FLOATS:
+        kind = value.dtype.newbyteorder("=") if isinstance(value, np.ndarray) else value.dtype
+        if str(kind).removeprefix("torch.") not in ("float32", "float64"):
             raise UnsupportedError(
-                f"the sample's {name} has dtype {value.dtype}: inputs must be float32 or float64; convert it first"
+                f"the sample's {name} has dtype {kind}: inputs must be float32 or float64; convert it first"
             )
+        tensor = torch.tensor(value.astype(kind)) if isinstance(value, np.ndarray) else value.detach().cpu()
         return tensor.to(dtype)
 
     if isinstance(sample, Mapping):

@@ -79,8 +79,6 @@ def _torch_gru(
         raise b.refusal("bidirectional=True needs the whole window; use one direction")
     if train and dropout > 0:
         raise b.refusal("was exported in training mode, where dropout acts; call model.eval() before the export")
-    if any(isinstance(p, Value) for p in params):
-        raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
     per_layer = len(params) // num_layers
     layers = [list(params[i * per_layer : (i + 1) * per_layer]) for i in range(num_layers)]
     layers = [layer if has_biases else [*layer, None, None] for layer in layers]
@@ -100,22 +98,22 @@ def _own_gru(
     reset_after: bool,
     batch_first: bool,
 ) -> tuple[Value, Value]:
-    layer = [weight_ih, weight_hh, bias_ih, bias_hh]
-    if any(isinstance(p, Value) for p in layer):
-        raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
-    return _gru(b, x, h0, [layer], activation, reset_after, batch_first)
+    layers = [[weight_ih, weight_hh, bias_ih, bias_hh]]
+    return _gru(b, x, h0, layers, activation, reset_after, batch_first)
 
 
 def _gru(
     b: Builder,
     x: Operand,
     h0: Operand | None,
-    layers: list[list[Tensor | None]],
+    layers: list[list[Operand | None]],
     activation: str,
     reset_after: bool,
     batch_first: bool,
 ) -> tuple[Value, Value]:
-    """One gru node per layer; (y, h_n)."""
+    """One gru node per layer, each with its weight_ih, weight_hh, bias_ih, bias_hh; (y, h_n)."""
+    if any(isinstance(p, Value) for layer in layers for p in layer):
+        raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
     if not isinstance(x, Value):
         raise b.refusal("runs over a constant sequence; only sequences that come from the model's inputs are supported")
     batched = len(x.axes) == 3
@@ -128,8 +126,6 @@ def _gru(
     b.bind(x.axes[time], "time")
     b.bind(streams, "batch")
     b.bind(x.axes[-1], "feature")
-    if b.feature_axis(x) not in (len(x.axes) - 1, None):
-        raise b.refusal("is applied along an axis that is not the feature axis")
     initial = _initial(b, h0, len(layers), streams, batched)
 
     n = layers[0][1].shape[1]

@@ -61,8 +61,6 @@ def _affine(b: Builder, x: Value, scale: Operand, offset: Operand) -> Value:
     if size == x.width or size == 1:
         params = {k: np.broadcast_to(v, x.width).copy() for k, v in zip(("scale", "offset"), vectors, strict=True)}
         return b.emit("affine", [x], axes, x.width, params=params)
-    if x.width != 1 and not b.infer:
-        raise b.refusal(f"combines {x.width} features with a constant of {size}")
     widened = Atom(size) if b.infer else Atom(size, "feature")
     for atom in axes[vary]:
         widened.share_role(atom)
@@ -257,8 +255,6 @@ def _cat(b: Builder, tensors: Sequence[Operand], dim: int = 0) -> Value:
         return _join_rows(b, tensors, axes, dim)
     for t in tensors:
         b.bind(t.axes[dim], "feature")
-        if b.feature_axis(t) not in (None, dim):
-            raise b.refusal("joins features that lie on different axes")
     width = sum(t.width for t in tensors)
     axes[dim] = (Atom(width, "feature"),)
     return b.emit("concat", tensors, axes, width)
@@ -273,6 +269,7 @@ def _join_rows(b: Builder, tensors: Sequence[Value], axes: list[Axis], dim: int)
             raise b.refusal("stacks values that have a layer axis already")
     kinds = {t.kind for t in tensors}
     rows = tuple(name for t in tensors for name in t.tensors)
+    axes = [tuple(atom for atom in axis if atom.role != "layer") for axis in axes]  # of the parts: length 1
     axes[dim] = (Atom(len(rows), "layer"),)
     if "initial" in kinds and len(kinds) > 1:
         raise b.refusal("joins a state argument with other values")
@@ -305,7 +302,6 @@ handles(
 
 @handles(
     *(f"aten.{name}.default" for name in ("view", "reshape", "_unsafe_view", "view_as", "reshape_as")),
-    "aten.flatten.using_ints",
     "aten.unflatten.int",
 )
 def _reshape(b: Builder, x: Value, *_: Any) -> Value:
@@ -332,9 +328,14 @@ def _reshape(b: Builder, x: Value, *_: Any) -> Value:
             if atom.role in ("time", "batch") or (atom.role is None and following):
                 axis.append(atom)
         axes.append(tuple(axis))
-    if any(atom.size > 1 for atom in left):
-        raise b.refusal(f"regroups axes ({before} to {after}) so that their elements mix")
     return _rows_to_features(b, x.moved(axes))
+
+
+@handles("aten.flatten.using_ints")
+def _flatten(b: Builder, x: Value, start: int = 0, stop: int = -1) -> Value:
+    start, stop = start % len(x.axes), stop % len(x.axes)
+    merged = tuple(atom for axis in x.axes[start : stop + 1] for atom in axis)
+    return _rows_to_features(b, x.moved((*x.axes[:start], merged, *x.axes[stop + 1 :])))
 
 
 def _rows_to_features(b: Builder, x: Value) -> Value:

@@ -45,10 +45,10 @@ HINTS = {
     "cond": "a step has no branches; compute both sides and combine them",
 }
 
-# Operations that make a constant from numbers alone; random ones are refused.
-FACTORIES = ("zeros", "ones", "full", "arange", "eye", "linspace", "scalar_tensor")
+# Operations that make a constant from numbers alone; of the random ones the message says so.
+FACTORIES = ("zeros", "ones", "full", "arange", "eye", "linspace", "scalar_tensor", "rand", "randn", "randint")
 
-Roles = dict[str, tuple[str, tuple[tuple[str, int], ...]]]  # argument -> (kind, (role, batch index) per axis)
+Roles = dict[str, tuple[str, tuple[tuple[str, int], ...]]]  # argument -> (kind, per axis (role, which of that role))
 
 
 class Program:
@@ -152,8 +152,8 @@ class Program:
                 _default_roles(axes)
         roles: Roles = {}
         for name, axes in atoms.items():
-            counter = itertools.count()
-            keys = tuple((atom.role or "", next(counter) if atom.role == "batch" else 0) for atom in axes)
+            found = [atom.role or "" for atom in axes]
+            keys = tuple((role, found[:i].count(role)) for i, role in enumerate(found))
             roles[name] = ("state" if name in builder.states else "frames", keys)
         _check_roles(roles)
         return roles
@@ -186,8 +186,6 @@ class Program:
         for node in self.program.graph.nodes:
             if node.op == "output":
                 outputs = [done[arg] if isinstance(arg, torch.fx.Node) else arg for arg in node.args[0]]
-            elif node.op == "get_attr":
-                done[node] = operator.attrgetter(str(node.target))(self.program.graph_module)
             elif node.op == "placeholder":
                 done[node] = self.constants[node.name][1] if node.name in self.constants else arguments.get(node.name)
             elif _is_number(node):
@@ -233,23 +231,30 @@ class _Sizes:
     """Concrete numbers for an export's sizes; symbolic ones (dynamic shapes) become primes within their range."""
 
     def __init__(self, program: ExportedProgram) -> None:
-        self._chosen = {}
-        for (symbol, limits), prime in zip(program.range_constraints.items(), primes(), strict=False):
-            low = max(int(limits.lower), 2)
-            self._chosen[symbol] = prime if low <= prime and bool(prime <= limits.upper) else low
+        self._chosen: dict[Any, int] = {}
+        free = primes()
+        sizes = [size for node in program.graph.nodes if _is_tensor(node) for size in node.meta["val"].shape]
+        for size in sizes:
+            if isinstance(size, torch.SymInt):
+                for symbol in sorted(size.node.expr.free_symbols & program.range_constraints.keys(), key=str):
+                    limits = program.range_constraints[symbol]
+                    low = max(int(limits.lower), 2)
+                    prime = next(free)
+                    self._chosen.setdefault(symbol, prime if low <= prime and bool(prime <= limits.upper) else low)
 
     def number(self, node: torch.fx.Node) -> int | float | bool:
-        return self._concrete(node.meta["val"])
+        return self._concrete(node, node.meta["val"])
 
     def shape(self, node: torch.fx.Node) -> tuple[int, ...]:
-        return tuple(int(self._concrete(size)) for size in node.meta["val"].shape)
+        return tuple(int(self._concrete(node, size)) for size in node.meta["val"].shape)
 
-    def _concrete(self, value: Any) -> int | float | bool:
+    def _concrete(self, node: torch.fx.Node, value: Any) -> int | float | bool:
         if isinstance(value, (int, float)):
             return value
         result = value.node.expr.xreplace(self._chosen)
         if getattr(result, "free_symbols", None):
-            raise UnsupportedError(f"the program's size {value} depends on the data; only fixed sizes are supported")
+            name = op_name(node.target)
+            raise UnsupportedError(f"{name} {place_of(node).words()}: takes a number from the data; keep it a tensor")
         kinds = {torch.SymInt: int, torch.SymFloat: float, torch.SymBool: bool}
         return kinds[type(value)](result)
 
@@ -295,10 +300,10 @@ def _unsupported(graph: torch.fx.Graph, constants: set[str], rewritten: bool) ->
             inner = getattr(graph.owning_module, str(tensors[0].target)).graph
             given = zip((n for n in inner.nodes if n.op == "placeholder"), tensors[1:], strict=False)
             yield from _unsupported(inner, {place.name for place, value in given if value in constant}, rewritten)
-        elif torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and _key(node) not in HANDLERS:
-            yield f"{name} {place_of(node).words()}: draws random numbers; a step must be deterministic"
         elif all(n in constant for n in tensors) and (tensors or name in FACTORIES):
             constant.add(node)
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                yield f"{name} {place_of(node).words()}: draws random numbers; a step must be deterministic"
         elif (
             node.target is not operator.getitem and _key(node) not in HANDLERS and (rewritten or not _is_mutable(node))
         ):

@@ -210,12 +210,11 @@ def run(tables: Tables, inputs: list, initial: list | None = None, state: dict |
             return values[name]
 
         def write(name: str, v: list[int], values=values) -> None:
-            tensor = tables.tensors[name]
-            if tensor.place != "alias":
-                values[name] = v
-                return
-            whole = values.setdefault(tensor.owner, [None] * tables.tensors[tensor.owner].width)
-            whole[tensor.offset : tensor.offset + tensor.width] = v
+            tensor, start = tables.tensors[name], 0
+            while tensor.place == "alias":
+                start, tensor = start + tensor.offset, tables.tensors[tensor.owner]
+            whole = values.setdefault(tensor.name, [None] * tensor.width)
+            whole[start : start + len(v)] = v
 
         for name, x in zip(tables.inputs, frames, strict=True):
             values[name] = x[t]

@@ -22,7 +22,7 @@ from rich.console import Console
 from firmware_sim import report as reports
 from firmware_sim.compare import Mismatch, TargetReport, validate
 from graphs import Graph, gru_node, linear_node, signature
-from quantize import FormatError, QuantizeError, quantize_graph
+from quantize import FormatError, QuantizeError, files, quantize_graph
 
 SEED = 12
 needs_matplotlib = pytest.mark.skipif(
@@ -158,19 +158,19 @@ def test_without_matplotlib_the_remedy_is_named(report, tmp_path, monkeypatch):
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "out"
-    reports.write_whole(path, b"old")
+    files.write_whole(path, b"old")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="No space"):
-        reports.write_whole(path, b"new")
+        files.write_whole(path, b"new")
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FormatError, match="the folder .*nowhere does not exist"):
-        reports.write_whole(tmp_path / "nowhere" / "out", b"")
+        files.write_whole(tmp_path / "nowhere" / "out", b"")
     with pytest.raises(FormatError, match="a folder, not a file"):
-        reports.write_whole(tmp_path, b"")
+        files.write_whole(tmp_path, b"")

@@ -99,7 +99,7 @@ def test_is_torch_gru_where_they_agree(name, shape, batch_first, bias):
     h0 = torch.randn((1, 4) if len(shape) == 2 else (1, 3, 4), dtype=torch.float64, requires_grad=True)
     for got, want in zip(layer(x, h0), peer(x, h0), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-    weight = (torch.randn(shape[:-1] + (4,)), torch.randn(h0.shape))
+    weight = (torch.randn((*shape[:-1], 4)), torch.randn(h0.shape))
     got = gradients(layer, layer, (x, h0), weight)
     want = gradients(peer, peer, (x, h0), weight)
     for one, other in zip(got, want, strict=True):
