@@ -1,7 +1,7 @@
 """Files are written whole or not at all: complete beside their place, then moved there.
 
-Neighbours: `model.py`, `firmware_sim/report.py` and `firmware_sim/cli.py` (write one file); `emit_c.py` (a whole folder, all files
-or none, by itself).
+Neighbours: `model.py`, `firmware_sim/report.py`, `cli.py` and `demo.py` (write one file); `emit_c.py` (writes a folder,
+all files or none, by itself).
 """
 
 from __future__ import annotations

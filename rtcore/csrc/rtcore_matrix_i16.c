@@ -14,7 +14,8 @@
 #define RTCORE_SUMS4(name, weight, accumulator)                                                                        \
     static void name(const weight *w, const int16_t *x, int n, const accumulator *bias, accumulator *acc) {            \
         accumulator a0 = bias[0], a1 = bias[1], a2 = bias[2], a3 = bias[3];                                            \
-        for (; n >= 2; n -= 2) {                                                                                       \
+        const int16_t *const end = x + (n & ~1);                                                                       \
+        while (x != end) {                                                                                             \
             const int32_t x0 = x[0], x1 = x[1];                                                                        \
             a0 += w[0] * x0 + w[1] * x1;                                                                               \
             a1 += w[2] * x0 + w[3] * x1;                                                                               \
@@ -23,7 +24,7 @@
             w += 8;                                                                                                    \
             x += 2;                                                                                                    \
         }                                                                                                              \
-        if (n > 0) {                                                                                                   \
+        if (n & 1) {                                                                                                   \
             const int32_t x0 = x[0];                                                                                   \
             a0 += w[0] * x0;                                                                                           \
             a1 += w[2] * x0;                                                                                           \

@@ -3,8 +3,8 @@ of the 32-bit state in dB. Floors are those of the number contract: they have 10
 
 import numpy as np
 import pytest
-from graphs import Graph, Node, gru_graph, gru_node, linear_node, signature, sqnr
 
+from graphs import Graph, Node, gru_graph, gru_node, linear_node, signature, sqnr
 from quantize import quantize_graph
 from quantize.dequantize import dequantized_graph
 from quantize.float_run import run_graph

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from bits import assert_equal_bits
-from graphs import gru_graph, gru_node, linear_node, signature
 
 import quantize
+from bits import assert_equal_bits
+from graphs import gru_graph, gru_node, linear_node, signature
 from quantize.graph import Graph
 from quantize.plan import frac_for
 from rtcore import Net

@@ -3,12 +3,12 @@
 from fractions import Fraction
 
 import numpy as np
-import oracle
 import pytest
-from bits import assert_equal_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import oracle
+from bits import assert_equal_bits
 from quantize.errors import PlanError
 from quantize.weights import finest_target, lossless_shift, quantize_matrix
 from rtcore import DenseI16, Layer

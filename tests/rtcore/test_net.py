@@ -3,14 +3,14 @@
 import threading
 from dataclasses import replace
 
-import nets
 import numpy as np
-import oracle
 import pytest
-from bits import assert_equal_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nets
+import oracle
+from bits import assert_equal_bits
 from rtcore import GruI16, Layer, Net, Tables, Tensor
 
 SEEDS = st.integers(0, 2**32 - 1)

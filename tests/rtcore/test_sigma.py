@@ -9,9 +9,9 @@ import runpy
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 
+import oracle
 from rtcore import fixed
 
 ROOT = Path(__file__).resolve().parents[2]
