@@ -21,7 +21,7 @@ import torch
 
 from quantize import quantize_graph
 from quantize.graph import Argument, Graph, Node, Result, Signature
-from rtcore import GRUF32, Net
+from rtcore import GruF32, Net
 
 SIZES = ((24, 24), (64, 64), (114, 96), (128, 256))
 STEPS = 400
@@ -42,7 +42,7 @@ def systems(inputs: int, units: int) -> dict:
     graph = Graph((node,), {"x": inputs, "rnn": units}, signature)
     x = np.random.default_rng(0).standard_normal((1, STEPS, inputs))
     raw = np.clip(x * 4096, -32768, 32767).astype(np.int16)
-    single = GRUF32.from_torch(**params)
+    single = GruF32.from_torch(**params)
     frames = x[0].astype(np.float32)
     rows = torch.from_numpy(frames)
     grucell = torch.nn.GRUCell(inputs, units)

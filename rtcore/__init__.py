@@ -7,7 +7,7 @@ Needs numpy alone. The arithmetic is C99 in `csrc`; the Cython classes hold and 
 from rtcore.dense_f32 import DenseF32
 from rtcore.dense_i16 import DenseI16
 from rtcore.elementwise_i16 import ElementwiseI16
-from rtcore.gru_f32 import GRUF32
+from rtcore.gru_f32 import GruF32
 from rtcore.gru_i16 import GruI16
 from rtcore.net import Net, NetRun
 from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StateInput, Tables, Tensor
@@ -16,11 +16,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ACTIVATIONS",
-    "GRUF32",
     "SPEC_VERSION",
     "DenseF32",
     "DenseI16",
     "ElementwiseI16",
+    "GruF32",
     "GruI16",
     "Layer",
     "Net",

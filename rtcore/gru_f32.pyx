@@ -1,4 +1,4 @@
-"""GRUF32: a gated recurrent unit in float32, on the lineage's tables, both reset forms (csrc/rtcore_gru_f32.c).
+"""GruF32: a gated recurrent unit in float32, on the lineage's tables, both reset forms (csrc/rtcore_gru_f32.c).
 
 Neighbours: `dense_f32.pyx`, `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (this layer in firmware).
 """
@@ -12,7 +12,7 @@ from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_f32, rtcore_gru_f32_c
 from rtcore.errors import RtcoreError, activation_number, check, floats
 
 
-cdef class GRUF32:
+cdef class GruF32:
     """A GRU of M inputs and N neurons with its state, zero at first. The tables are copied. One thread at a time.
 
     input_weights: float32 [M][3N], recurrent_weights: float32 [N][3N], column-major, gates z, r, h;

@@ -1,4 +1,4 @@
-"""Float bits agree: dense, GRU and the activations on emulated Cortex-M cores are those of DenseF32 and GRUF32 here.
+"""Float bits agree: dense, GRU and the activations on emulated Cortex-M cores are those of DenseF32 and GruF32 here.
 
 The kernels are compiled as they are, without and with a floating-point unit, and called from a driver without main.
 Neighbours: `rtcore/csrc/rtcore_*_f32.c`, `tests/rtcore/test_f32.py` (the host's bits against numpy),
@@ -13,7 +13,7 @@ import pytest
 
 from firmware_sim.emulator import Emulator
 from firmware_sim.toolchain import BOARD, TARGETS, Firmware
-from rtcore import GRUF32, DenseF32, _build
+from rtcore import DenseF32, GruF32, _build
 
 for module in ("ziglang", "unicorn", "elftools"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
@@ -82,8 +82,8 @@ def on_host(t):
     one, zero = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
     return {
         "hidden": hidden,
-        "states_after": GRUF32(t["after_w"], t["after_r"], t["after_b"], "tanh", 1).run(hidden),
-        "states_before": GRUF32(t["before_w"], t["before_r"], t["before_b"], "relu", 0).run(hidden),
+        "states_after": GruF32(t["after_w"], t["after_r"], t["after_b"], "tanh", 1).run(hidden),
+        "states_before": GruF32(t["before_w"], t["before_r"], t["before_b"], "relu", 0).run(hidden),
         "sigmoids": DenseF32(one, zero, "sigmoid").run(t["sweep"][:, None]),
         "tanhs": DenseF32(one, zero, "tanh").run(t["sweep"][:, None]),
     }

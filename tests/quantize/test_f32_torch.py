@@ -1,4 +1,4 @@
-"""DenseF32 and GRUF32 against torch in float32: nn.Linear, nn.GRU, and a reset-before GRU written out in torch.
+"""DenseF32 and GruF32 against torch in float32: nn.Linear, nn.GRU, and a reset-before GRU written out in torch.
 
 Neighbours: `tests/rtcore/test_f32.py` (the same classes against numpy, to the bit).
 """
@@ -6,7 +6,7 @@ Neighbours: `tests/rtcore/test_f32.py` (the same classes against numpy, to the b
 import numpy as np
 import pytest
 
-from rtcore import GRUF32, DenseF32
+from rtcore import DenseF32, GruF32
 
 torch = pytest.importorskip("torch")
 
@@ -62,7 +62,7 @@ def test_gru(m, n, bias):
     with torch.no_grad():
         expected = gru(x, h[None])[0].numpy()
     w = {name.removesuffix("_l0"): values for name, values in arrays(gru).items()}
-    layer = GRUF32.from_torch(**w)
+    layer = GruF32.from_torch(**w)
     layer.state = h.numpy()
     assert_near(f"GRU {m}x{n} bias={bias}", layer.run(x.numpy()), expected, seed)
 
@@ -90,5 +90,5 @@ def test_gru_with_reset_before(m, n, activation):
     w = [getattr(gru, f"{name}_l0").detach() for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     x = torch.randn(FRAMES, m)
     expected = reset_before_gru(*w, activation, x, torch.zeros(n)).numpy()
-    layer = GRUF32.from_torch(*(p.numpy() for p in w), activation=activation, reset_after=0)
+    layer = GruF32.from_torch(*(p.numpy() for p in w), activation=activation, reset_after=0)
     assert_near(f"GRU reset before {m}x{n} {activation}", layer.run(x.numpy()), expected, seed)

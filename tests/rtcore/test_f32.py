@@ -1,4 +1,4 @@
-"""DenseF32 and GRUF32 against numpy: truth in float64, bits in float32, activations over all exponents, errors.
+"""DenseF32 and GruF32 against numpy: truth in float64, bits in float32, activations over all exponents, errors.
 
 Neighbours: `rtcore/csrc/rtcore_*_f32.c` (what is tested), `test_lineage.py` (the same kernels under the family's
 names), `tests/quantize/test_f32_torch.py` (against torch).
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtcore import ACTIVATIONS, GRUF32, DenseF32, _build
+from rtcore import ACTIVATIONS, DenseF32, GruF32, _build
 from rtcore.errors import CODES, RtcoreError, check
 
 EPS = 2.0**-24  # half an ulp of 1: the relative error of one rounding
@@ -69,7 +69,7 @@ def make_gru(rng, m, n, activation, reset_after):
     w = rng.normal(0, 1.5 / np.sqrt(m), (m, 3 * n)).astype(np.float32)
     r = rng.normal(0, 1.5 / np.sqrt(n), (n, 3 * n)).astype(np.float32)
     b = rng.normal(0, 0.5, (6 if reset_after else 3) * n).astype(np.float32)
-    return w, r, b, GRUF32(w, r, b, activation, reset_after)
+    return w, r, b, GruF32(w, r, b, activation, reset_after)
 
 
 def activate(x, activation):
@@ -320,7 +320,7 @@ def test_run_is_steps_and_resumes_anywhere(reset_after):
     for t in range(len(x) + 1):
         gru.reset()
         first = gru.run(x[:t])
-        other = GRUF32(*tables, "tanh", reset_after)
+        other = GruF32(*tables, "tanh", reset_after)
         other.state = gru.state
         assert_bits(f"gru split at {t}", np.concatenate((first, other.run(x[t:]))), whole, seed)
         assert_bits("gru state", other.state, whole[-1], seed)
@@ -342,15 +342,15 @@ def test_from_torch_orders_the_gates():
     w, r, b, lineage = make_gru(rng, m, n, "tanh", 1)
     rzn = np.r_[n : 2 * n, :n, 2 * n : 3 * n]
     x = rng.normal(0, 1, (5, m)).astype(np.float32)
-    gru = GRUF32.from_torch(w.T[rzn], r.T[rzn], b[: 3 * n][rzn], b[3 * n :][rzn])
+    gru = GruF32.from_torch(w.T[rzn], r.T[rzn], b[: 3 * n][rzn], b[3 * n :][rzn])
     assert_bits("gru", gru.run(x), lineage.run(x), seed)
 
-    before = GRUF32.from_torch(w.T[rzn], r.T[rzn], b[: 3 * n][rzn], b[3 * n :][rzn], reset_after=0)
+    before = GruF32.from_torch(w.T[rzn], r.T[rzn], b[: 3 * n][rzn], b[3 * n :][rzn], reset_after=0)
     summed = (b[: 3 * n].astype(np.float64) + b[3 * n :]).astype(np.float32)
-    assert_bits("gru, reset before", before.run(x), GRUF32(w, r, summed, "tanh", 0).run(x), seed)
+    assert_bits("gru, reset before", before.run(x), GruF32(w, r, summed, "tanh", 0).run(x), seed)
 
-    unbiased = GRUF32.from_torch(w.T[rzn], r.T[rzn])
-    assert_bits("gru, no bias", unbiased.run(x), GRUF32(w, r, np.zeros(6 * n, np.float32)).run(x), seed)
+    unbiased = GruF32.from_torch(w.T[rzn], r.T[rzn])
+    assert_bits("gru, no bias", unbiased.run(x), GruF32(w, r, np.zeros(6 * n, np.float32)).run(x), seed)
 
     weights, bias, dense = make_dense(rng, m, n, "relu")
     assert_bits("dense", DenseF32.from_torch(weights.T, bias, "relu").run(x), dense.run(x), seed)
@@ -389,22 +389,22 @@ BAD = {
         lambda: DenseF32(f32(2, 3), f32(3)).run(f32(4, 2, value=np.nan)),
         r"x: element \[0, 0\] is nan",
     ),
-    "gru, rows": (lambda: GRUF32(f32(2, 9), f32(3, 8), f32(18)), r"shape \[3, 8\], expected \[N, 3 N\]"),
-    "gru, input rows": (lambda: GRUF32(f32(2, 8), f32(3, 9), f32(18)), r"input_weights: shape is \[2, 8\]"),
+    "gru, rows": (lambda: GruF32(f32(2, 9), f32(3, 8), f32(18)), r"shape \[3, 8\], expected \[N, 3 N\]"),
+    "gru, input rows": (lambda: GruF32(f32(2, 8), f32(3, 9), f32(18)), r"input_weights: shape is \[2, 8\]"),
     "gru, bias before": (
-        lambda: GRUF32(f32(2, 9), f32(3, 9), f32(18), reset_after=0),
+        lambda: GruF32(f32(2, 9), f32(3, 9), f32(18), reset_after=0),
         r"shape is \[18\], expected \[9\]",
     ),
-    "gru, bias after": (lambda: GRUF32(f32(2, 9), f32(3, 9), f32(9)), r"shape is \[9\], expected \[18\]"),
-    "gru, reset": (lambda: GRUF32(f32(2, 9), f32(3, 9), f32(18), reset_after=2), "reset_after is 2, expected 0 or 1"),
+    "gru, bias after": (lambda: GruF32(f32(2, 9), f32(3, 9), f32(9)), r"shape is \[9\], expected \[18\]"),
+    "gru, reset": (lambda: GruF32(f32(2, 9), f32(3, 9), f32(18), reset_after=2), "reset_after is 2, expected 0 or 1"),
     "gru, too wide": (
-        lambda: GRUF32(f32(1, 6147), f32(2049, 6147), f32(12294)),
+        lambda: GruF32(f32(1, 6147), f32(2049, 6147), f32(12294)),
         r"2049 neurons.*capacity 2048.*RTCORE_MAX",
     ),
-    "gru, NaN": (lambda: GRUF32(f32(2, 9), f32(3, 9, value=np.nan), f32(18)), r"recurrent_weights: element \[0, 0\]"),
-    "gru, state": (lambda: setattr(GRUF32(f32(2, 9), f32(3, 9), f32(18)), "state", f32(2)), r"state: shape is \[2\]"),
-    "gru, torch rows": (lambda: GRUF32.from_torch(f32(8, 2), f32(8, 3)), r"weight_ih has 8 rows, expected 3 N"),
-    "gru, torch bias": (lambda: GRUF32.from_torch(f32(9, 2), f32(9, 3), f32(8)), r"bias_ih: shape is \[8\]"),
+    "gru, NaN": (lambda: GruF32(f32(2, 9), f32(3, 9, value=np.nan), f32(18)), r"recurrent_weights: element \[0, 0\]"),
+    "gru, state": (lambda: setattr(GruF32(f32(2, 9), f32(3, 9), f32(18)), "state", f32(2)), r"state: shape is \[2\]"),
+    "gru, torch rows": (lambda: GruF32.from_torch(f32(8, 2), f32(8, 3)), r"weight_ih has 8 rows, expected 3 N"),
+    "gru, torch bias": (lambda: GruF32.from_torch(f32(9, 2), f32(9, 3), f32(8)), r"bias_ih: shape is \[8\]"),
 }
 
 

@@ -1,7 +1,7 @@
 """A program written for the RNNoise/Opus family, compiled against rtcore_lineage.h alone: both generations.
 
 The program keeps the family's manner: tables as `static const` arrays, positional struct initialisers, a page of calls.
-Its bits are those of DenseF32 and GRUF32; for the int8 generation, too, as scaling by 1/256 is exact.
+Its bits are those of DenseF32 and GruF32; for the int8 generation, too, as scaling by 1/256 is exact.
 Neighbours: `rtcore/csrc/rtcore_lineage.h`, `rtcore_lineage_int8.c`, `test_f32.py` (the layers themselves).
 """
 
@@ -11,7 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from rtcore import GRUF32, DenseF32, _build
+from rtcore import DenseF32, GruF32, _build
 
 SEED = 20
 FRAMES, INPUTS, HIDDEN, BANDS = 12, 42, 24, 22
@@ -139,14 +139,14 @@ def model(rng, reset_after, int8=False):
 
 
 def run_layers(layers, frames, vad, noise, reset_after, relu):
-    """What the program computes, by DenseF32 and GRUF32. relu: whether the gains end in a ReLU of gain - 1/2."""
+    """What the program computes, by DenseF32 and GruF32. relu: whether the gains end in a ReLU of gain - 1/2."""
 
     def dense(name, activation):
         return DenseF32(layers[name]["weights"], layers[name]["bias"], activation)
 
     def gru(name, activation, reset):
         t = layers[name]
-        return GRUF32(t["weights"], t["recurrent_weights"], t["bias"], activation, reset)
+        return GruF32(t["weights"], t["recurrent_weights"], t["bias"], activation, reset)
 
     hidden = np.hstack((dense("input_dense", "tanh").run(frames), gru("vad_gru", vad, 0).run(frames)))
     state = gru("noise_gru", noise, reset_after).run(hidden)
