@@ -19,6 +19,11 @@ from firmware_sim.compare import sqnr_db, validate
 from firmware_sim.engines import McuEngine
 from firmware_sim.simulator import Simulator
 from quantize import QuantizeError
+from quantize.dequantize import dequantized_graph
+from quantize.float_run import run_graph
+from quantize.formats import to_float, to_raw
+from quantize.plan import STATE_EXTRA
+from rtcore import Net
 
 torch = pytest.importorskip("torch", reason="torch is an optional extra: rtcore[torch]")
 pytest.importorskip("sklearn", reason="the digits come with an optional extra: rtcore[demo]")
@@ -59,6 +64,22 @@ def test_the_digits_are_scaled_and_split_evenly(digits):
 
 def test_float_torch_reads_96_percent(digits, trained):
     assert demo.accuracy(trained[1], digits.held_out_labels) >= 96
+
+
+@pytest.mark.parametrize("weight_bits", [16, 8])
+def test_the_state_keeps_80_db_against_float64_on_the_same_weights(digits, trained, weight_bits):
+    """The 32-bit state of the GRU over every held-out digit, arithmetic alone: weights and frames are the integers'."""
+    graph = quantize.import_model(trained[0], digits.frames[:2])
+    tables = quantize.quantize_graph(graph, [digits.frames[: demo.CALIBRATION]], weight_bits).tables
+    raw, _ = to_raw(digits.held_out_frames, tables.tensors[tables.inputs[0]].frac)
+    seen = {}
+    exact = to_float(raw, tables.tensors[tables.inputs[0]].frac)
+    run_graph(dequantized_graph(graph, tables), exact, observe=lambda name, array: seen.update({name: array}))
+    gru = tables.states[0]
+    state = Net(tables).run([raw], trace=True).state_trace[gru.name] * 2.0 ** -(gru.ints["state_frac"] + STATE_EXTRA)
+    found = sqnr_db(seen[gru.output], state)
+    print(f"int{weight_bits}: {found:.1f} dB")
+    assert found >= 80
 
 
 @pytest.mark.parametrize(("weight_bits", "floor", "points"), [(16, 80, 0.3), (8, 42, 0.6)])
