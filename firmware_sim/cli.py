@@ -29,7 +29,7 @@ from firmware_sim import demo, report
 from firmware_sim.compare import MIN_SQNR_DB, validate
 from firmware_sim.emulator import EmulatorError
 from firmware_sim.simulator import Simulator
-from firmware_sim.toolchain import TARGETS, ToolchainError, find_target
+from firmware_sim.toolchain import CORES, TARGETS, ToolchainError, find_target
 from quantize import FormatError, QuantizedModel, QuantizeError
 from quantize.files import write_whole
 from quantize.graph import Signature
@@ -180,12 +180,15 @@ def print_summary(qmodel: QuantizedModel, console: Console) -> None:
 @click.argument("model")
 @click.option("-o", "--output", required=True, help="The folder to write into; made when it is missing.")
 @click.option("--name", default="net", show_default=True, help="Prefix of the C names and files.")
+@click.option(
+    "--core", default="portable", show_default=True, help=f"Whose kernels: {', '.join(CORES)} (M4, M7, M33 with DSP)."
+)
 @json_option
-def generate(model: str, output: str, name: str, as_json: bool) -> None:
+def generate(model: str, output: str, name: str, core: str, as_json: bool) -> None:
     """Write the C of a fixed-point net: header, weights, step, golden vectors, kernels, build files."""
     check_folder(output)
     qmodel = q.load(model)
-    paths = [str(path) for path in q.generate(qmodel, output, name)]
+    paths = [str(path) for path in q.generate(qmodel, output, name, core)]
     if as_json:
         print_json({"digest": qmodel.digest, "files": paths})
         return

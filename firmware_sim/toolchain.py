@@ -27,7 +27,7 @@ from rtcore import _build
 from rtcore.tables import Tables
 
 BOARD = Path(__file__).resolve().parent / "board"
-CORES = ("portable",)  # kernels that exist; a target's own come beside it
+CORES = tuple(_build.CORES)
 
 # For size: -O2 unrolls the portable kernels to 2.7 times the code (M0: 1.7) and takes from 15 % fewer to 4 % more
 # instructions. The link says -O2 because zig takes the symbols away from what is linked for size.
@@ -39,7 +39,7 @@ class Target:
     """A core that firmware is built for.
 
     compile: flags of every compilation, link: flags of the link; startup and script: files of board/;
-    model: the core's name in unicorn, which emulates it.
+    model: the core's name in unicorn, which emulates it; core: whose kernels it runs unless told otherwise.
     The link names the base core of the architecture, so that the compiler's runtime library is built once for each.
     """
 
@@ -49,9 +49,10 @@ class Target:
     startup: str
     script: str
     model: str
+    core: str = "portable"
 
 
-def _cortex_m(name: str, cpu: str, base: str, model: str) -> Target:
+def _cortex_m(name: str, cpu: str, base: str, model: str, core: str = "portable") -> Target:
     triple = ("-target", "thumb-freestanding-eabi")
     return Target(
         name=name,
@@ -60,6 +61,7 @@ def _cortex_m(name: str, cpu: str, base: str, model: str) -> Target:
         startup="startup_cortex_m.c",
         script="cortex_m.ld",
         model=model,
+        core=core,
     )
 
 
@@ -68,9 +70,9 @@ TARGETS = {
     for target in (
         _cortex_m("cortex-m0", "cortex_m0", "cortex_m0", "UC_CPU_ARM_CORTEX_M0"),
         _cortex_m("cortex-m3", "cortex_m3", "cortex_m3", "UC_CPU_ARM_CORTEX_M3"),
-        _cortex_m("cortex-m4", "cortex_m4", "cortex_m3", "UC_CPU_ARM_CORTEX_M4"),
-        _cortex_m("cortex-m7", "cortex_m7", "cortex_m3", "UC_CPU_ARM_CORTEX_M7"),
-        _cortex_m("cortex-m33", "cortex_m33+dsp", "cortex_m3", "UC_CPU_ARM_CORTEX_M33"),
+        _cortex_m("cortex-m4", "cortex_m4", "cortex_m3", "UC_CPU_ARM_CORTEX_M4", "cortex-m4"),
+        _cortex_m("cortex-m7", "cortex_m7", "cortex_m3", "UC_CPU_ARM_CORTEX_M7", "cortex-m4"),
+        _cortex_m("cortex-m33", "cortex_m33+dsp", "cortex_m3", "UC_CPU_ARM_CORTEX_M33", "cortex-m4"),
     )
 }
 
@@ -120,15 +122,18 @@ def build_firmware(
 ) -> Firmware:
     """Compiles and links the C of a net for an emulated core; from the cache when it has been built before.
 
-    name: prefix of the C names. selftest: golden vectors to link. core: whose kernels, "portable" or None (the target's
-    own, where they exist). Raises QuantizeError for an unknown target or core, ToolchainError when a package of
+    name: prefix of the C names. selftest: golden vectors to link. core: whose kernels: "portable", or None for the
+    target's own where they exist. Raises QuantizeError for an unknown target or core, ToolchainError when a package of
     'rtcore[mcu]' is missing or the compiler fails.
     """
     found = find_target(target)
-    if core is not None and core not in CORES:
+    core = found.core if core is None else core
+    if core not in CORES:
         raise QuantizeError(f"unknown core {core!r}; kernels exist for {', '.join(CORES)}")
+    if core not in ("portable", found.core):
+        raise QuantizeError(f"{target} does not run the kernels of {core!r}; it runs {found.core!r}")
     require("ziglang")
-    files = render(tables, name, selftest=selftest)
+    files = render(tables, name, selftest=selftest, core=core)
     board = {path.name: path.read_bytes() for path in sorted(BOARD.iterdir()) if path.is_file()}
     defines = _board_defines(tables, name)
     kept = [f"{name}_{function}" for function in _api(tables, selftest)] + ["board_state", "board_io", "board_layers"]
@@ -137,7 +142,7 @@ def build_firmware(
     elf = cache_dir() / "firmware" / f"{name}-{target}-{key}.elf"
     if not elf.exists():
         with _workspace(files | board) as work:
-            kernels = {file: (_build.CSRC / file).read_bytes() for file in kernel_files()}
+            kernels = {file: _build.kernel_path(file, core).read_bytes() for file in kernel_files()}
             startup = {found.startup: board[found.startup]}
             objects = [_cached_object(found, "kernel", f, kernels) for f in kernels if f.endswith(".c")]
             objects.append(_cached_object(found, "board", found.startup, startup))

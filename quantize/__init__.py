@@ -121,17 +121,19 @@ def quantize_graph(
     return QuantizedModel(build_tables(graph, plan, weight_bits, accumulator_bits), graph.signature)
 
 
-def generate(qmodel: QuantizedModel, out_dir: str | os.PathLike, name: str = "net") -> list[Path]:
+def generate(
+    qmodel: QuantizedModel, out_dir: str | os.PathLike, name: str = "net", core: str = "portable"
+) -> list[Path]:
     """Writes NAME.h, NAME_weights.h, NAME.c, NAME_selftest.c, the kernels and a CMakeLists.txt into out_dir.
 
+    core: "portable" kernels run everywhere; "cortex-m4" has its own for M4, M7 and M33, with the same bits.
     Deterministic; each file is written whole or not at all. Returns the paths. Raises QuantizeError for a bad name.
     """
     from quantize.emit_c import generate as emit  # noqa: PLC0415 (keeps jinja2 out of loading and running)
     from quantize.golden import golden_vectors  # noqa: PLC0415
 
-    return emit(
-        qmodel.tables, out_dir, name, digest=qmodel.digest, selftest=golden_vectors(qmodel.tables, GOLDEN_STEPS)
-    )
+    golden = golden_vectors(qmodel.tables, GOLDEN_STEPS)
+    return emit(qmodel.tables, out_dir, name, digest=qmodel.digest, selftest=golden, core=core)
 
 
 def is_many(calibration: Any) -> bool:

@@ -112,27 +112,38 @@ class Local:
 
 
 def generate(
-    tables: Tables, out_dir: str | os.PathLike, name: str, *, digest: str = "", selftest: Golden | None = None
+    tables: Tables,
+    out_dir: str | os.PathLike,
+    name: str,
+    *,
+    digest: str = "",
+    selftest: Golden | None = None,
+    core: str = "portable",
 ) -> list[Path]:
     """Writes the C of a net into out_dir (made if missing) and returns the paths of its files, sorted.
 
     name: prefix of the C names and of the files. digest: provenance of the model, printed in every file.
     selftest: golden vectors; without them NAME_selftest() is not written.
+    core: whose kernels are copied: "portable", C for every core, or "cortex-m4" (M4, M7, M33 with DSP; gcc or clang).
     All files are written or none; a file whose bytes would not change is left untouched, foreign files are never
     deleted. Raises QuantizeError for a name that C or CMake refuses, for tables of another version or with unknown
     layers, and for golden vectors of another net; NotADirectoryError or IsADirectoryError when something that is not
     ours stands in the way.
     """
-    files = render(tables, name, digest=digest, selftest=selftest)
+    files = render(tables, name, digest=digest, selftest=selftest, core=core)
     out = Path(out_dir)
     _write(out, files)
     return sorted(out / path for path in files)
 
 
-def render(tables: Tables, name: str, *, digest: str = "", selftest: Golden | None = None) -> dict[str, bytes]:
+def render(
+    tables: Tables, name: str, *, digest: str = "", selftest: Golden | None = None, core: str = "portable"
+) -> dict[str, bytes]:
     """The files that `generate` writes: relative path -> bytes."""
     name = checked_name(name)
-    context = _context(tables, name, digest, selftest)
+    if core not in _build.CORES:
+        raise QuantizeError(f"unknown core {core!r}; kernels exist for {', '.join(_build.CORES)}")
+    context = _context(tables, name, digest, selftest) | {"core": core}
     wanted = {
         "net.h": f"{name}.h",
         "weights.h": f"{name}_weights.h",
@@ -150,7 +161,7 @@ def render(tables: Tables, name: str, *, digest: str = "", selftest: Golden | No
     )
     environment.filters["fit"] = fit
     files = {path: environment.get_template(f"{t}.jinja").render(context).encode() for t, path in wanted.items()}
-    return files | {f"rtcore/{source}": (_build.CSRC / source).read_bytes() for source in kernel_files()}
+    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files()}
 
 
 def kernel_files() -> list[str]:
@@ -339,7 +350,7 @@ def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates:
     columns = m.nb_inputs + m.nb_inputs % 2
     bits = 8 * m.weights.itemsize
     shifts = f"{m.shift.min()}..{m.shift.max()}"
-    packed = f"i{bits} [{rows} rows][{m.nb_inputs} columns], packed [{m.nb_rows // 4}][{columns // 2}][4][2]"
+    packed = f"i{bits} [{rows} rows][{m.nb_inputs} columns], packed [{m.nb_rows // 4}][{columns // 2}][8]"
     members = {f"w{bits}": _array(arrays, f"{prefix}_weights", m.weights, packed)}
     wide = 8 * m.bias.itemsize
     folded = ", rounding half included" if m.mult is None else ""

@@ -13,12 +13,23 @@ CSRC = Path(__file__).resolve().parent / "csrc"
 # Kernel sources by dtype; every header in csrc goes with either.
 SOURCES_I16 = (
     "rtcore_sigma.c",
+    "rtcore_sums4.c",
     "rtcore_matrix_i16.c",
     "rtcore_dense_i16.c",
     "rtcore_gru_i16.c",
     "rtcore_elementwise_i16.c",
 )
 SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
+
+# Cores with kernels of their own: files of csrc/<folder> replace the portable ones of the same name, same bits.
+CORES = {"portable": "", "cortex-m4": "cortex_m4"}
+
+
+def kernel_path(file: str, core: str = "portable") -> Path:
+    """Where a kernel source for a core is."""
+    own = CSRC / CORES[core] / file
+    return own if own.is_file() else CSRC / file
+
 
 # What every kernel and every generated file compiles under without a warning, gcc and clang.
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror")

@@ -1,7 +1,8 @@
 """Logical tables to the packed arrays that the C structs point to (portable C layout).
 
-The one place that knows how weights lie in memory; values never change here. Groups of 4 rows, column pairs:
-[rows/4][columns/2][4][2], which is also the word order of the Cortex-M4's dual multiply (row, column pair in one word).
+The one place that knows how weights lie in memory; values never change here. Groups of 4 rows, column pairs: int16
+[rows/4][columns/2][4][2], int8 [rows/4][columns/2][2][2][2] with the two rows of a pair innermost. A word is then what
+a dual multiply takes: two columns of one int16 row, or of two int8 rows for SXTB16 to split.
 Neighbours: `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the `*_i16.pyx` classes and `quantize/emit_c.py`
 (both hold what comes from here).
 """
@@ -62,7 +63,9 @@ def pack_matrix(
     columns = weights.shape[1]
     w = blocks(weights, gates)
     w = np.pad(w, ((0, 0), (0, columns % 2)))
-    w = w.reshape(w.shape[0] // ROWS, ROWS, w.shape[1] // 2, 2).swapaxes(1, 2)
+    w = w.reshape(w.shape[0] // ROWS, ROWS, w.shape[1] // 2, 2).swapaxes(1, 2)  # [rows/4][columns/2][4 rows][2 columns]
+    if w.dtype == np.int8:
+        w = w.reshape(*w.shape[:2], 2, 2, 2).swapaxes(3, 4)  # [..][2 row pairs][2 columns][2 rows]
     plain = bool(np.all(mult == 1))
     half = np.where(shift > 0, np.left_shift(np.int64(1), np.maximum(shift.astype(np.int64) - 1, 0)), 0)
     b = blocks(bias + half if plain else bias, gates)

@@ -74,7 +74,7 @@ def strip_comments(text):
     return re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.S)
 
 
-@pytest.mark.parametrize("path", sorted(CSRC.glob("*.[ch]")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(CSRC.rglob("*.[ch]")), ids=lambda p: str(p.relative_to(CSRC)))
 def test_kernels_use_nothing_of_the_c_library(path):
     text = strip_comments(path.read_text())
     includes = set(re.findall(r"#include\s+<([^>]+)>", text))
@@ -105,7 +105,7 @@ def test_the_macro_switches_change_no_number():
     names = (
         r"RTCORE_(?:[A-Z0-9_]*_)?H|RTCORE_MAX_NEURONS|RTCORE_ON_SATURATE|RTCORE_LINEAGE_INT8|MAX_NEURONS|__cplusplus"
     )
-    for path in sorted(CSRC.glob("*.[ch]")):
+    for path in sorted(CSRC.rglob("*.[ch]")):
         refusal = r"#\s*if[^\n]*\n\s*#\s*error[^\n]*\n\s*#\s*endif"
         text = re.sub(refusal, "", strip_comments(path.read_text()))
         for condition in re.findall(r"^\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*)$", text, re.M):

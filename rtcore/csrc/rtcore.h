@@ -51,11 +51,11 @@ RTCORE_STATIC_ASSERT(int_holds_32_bits, sizeof(int) >= 4);
 
 /* Rows of weights with bias and requantization: out[r] = requantize(bias[r] + sum_c w[r][c] * x[c]).
  * nb_rows is padded to a multiple of 4 with zero rows; columns are padded to even with zeros.
- * Weights are packed in groups of 4 rows, by column pairs: [nb_rows/4][columns/2][4][2].
+ * Weights are packed in groups of 4 rows, by column pairs; a core's own kernels may need them aligned to 4 bytes.
  * Exactly one of w8/w16 and exactly one of bias32/bias64 is set; the bias' width is the accumulator's width. */
 typedef struct {
-    const int8_t *w8;      /* i8  [nb_rows/4][columns/2][4][2], -128..127, flash */
-    const int16_t *w16;    /* i16 [nb_rows/4][columns/2][4][2], -32767..32767, flash */
+    const int8_t *w8;      /* i8  [nb_rows/4][columns/2][2 row pairs][2 columns][2 rows], -128..127, flash */
+    const int16_t *w16;    /* i16 [nb_rows/4][columns/2][4 rows][2 columns], -32767..32767, flash */
     const int32_t *bias32; /* i32 [nb_rows], at the accumulator's scale; the plan has proven that no sum leaves int32 */
     const int64_t *bias64; /* i64 [nb_rows], at the accumulator's scale */
     const int16_t *mult;   /* i16 [nb_rows], 1..32767: out = (acc * mult + half) >> shift; NULL: mult is 1 and the

@@ -1,65 +1,34 @@
-/* rtcore_matrix_i16.c - exact sums of int16 x int8/int16 products, and their requantization (SPEC.md 3).
- *
- * Portable C; a core's own kernel may sum in another order, never to another number. Columns go in pairs because the
- * pair of products fits int32 (|w| <= 32767), so that a 64-bit accumulator costs one widening per pair.
- * Neighbours: rtcore_matrix_i16.h, rtcore_fixed.h; rtcore/packing.py lays the weights out.
- */
+/* rtcore_matrix_i16.c - rows of a matrix: exact sums and their requantization (SPEC.md 3).
+ * Neighbours: rtcore_sums4.h (the sums), rtcore_fixed.h; rtcore/packing.py lays the weights out. */
 #include "rtcore_matrix_i16.h"
 
 #include <stddef.h>
 
 #include "rtcore_fixed.h"
-
-/* acc[k] = bias[k] + sum over n columns of row k, for four rows; w: [columns/2][4][2]. */
-#define RTCORE_SUMS4(name, weight, accumulator)                                                                        \
-    static void name(const weight *w, const int16_t *x, int n, const accumulator *bias, accumulator *acc) {            \
-        accumulator a0 = bias[0], a1 = bias[1], a2 = bias[2], a3 = bias[3];                                            \
-        const int16_t *const end = x + (n & ~1);                                                                       \
-        while (x != end) {                                                                                             \
-            const int32_t x0 = x[0], x1 = x[1];                                                                        \
-            a0 += w[0] * x0 + w[1] * x1;                                                                               \
-            a1 += w[2] * x0 + w[3] * x1;                                                                               \
-            a2 += w[4] * x0 + w[5] * x1;                                                                               \
-            a3 += w[6] * x0 + w[7] * x1;                                                                               \
-            w += 8;                                                                                                    \
-            x += 2;                                                                                                    \
-        }                                                                                                              \
-        if (n & 1) {                                                                                                   \
-            const int32_t x0 = x[0];                                                                                   \
-            a0 += w[0] * x0;                                                                                           \
-            a1 += w[2] * x0;                                                                                           \
-            a2 += w[4] * x0;                                                                                           \
-            a3 += w[6] * x0;                                                                                           \
-        }                                                                                                              \
-        acc[0] = a0;                                                                                                   \
-        acc[1] = a1;                                                                                                   \
-        acc[2] = a2;                                                                                                   \
-        acc[3] = a3;                                                                                                   \
-    }
-
-RTCORE_SUMS4(sums4_w8_a32, int8_t, int32_t)
-RTCORE_SUMS4(sums4_w8_a64, int8_t, int64_t)
-RTCORE_SUMS4(sums4_w16_a32, int16_t, int32_t)
-RTCORE_SUMS4(sums4_w16_a64, int16_t, int64_t)
+#include "rtcore_sums4.h"
 
 /* Elements of a packed group of 4 rows. */
 static int group_size(const rtcore_matrix_i16 *matrix) { return 4 * (matrix->nb_inputs + (matrix->nb_inputs & 1)); }
 
 static void sums4_a32(const rtcore_matrix_i16 *m, int group, const int16_t *input, int32_t *acc) {
-    const int32_t *bias = m->bias32 + 4 * group;
+    for (int k = 0; k < 4; k++) {
+        acc[k] = m->bias32[4 * group + k];
+    }
     if (m->w8 != NULL) {
-        sums4_w8_a32(m->w8 + group * group_size(m), input, m->nb_inputs, bias, acc);
+        rtcore_sums4_w8_a32(m->w8 + group * group_size(m), input, m->nb_inputs, acc);
     } else {
-        sums4_w16_a32(m->w16 + group * group_size(m), input, m->nb_inputs, bias, acc);
+        rtcore_sums4_w16_a32(m->w16 + group * group_size(m), input, m->nb_inputs, acc);
     }
 }
 
 static void sums4_a64(const rtcore_matrix_i16 *m, int group, const int16_t *input, int64_t *acc) {
-    const int64_t *bias = m->bias64 + 4 * group;
+    for (int k = 0; k < 4; k++) {
+        acc[k] = m->bias64[4 * group + k];
+    }
     if (m->w8 != NULL) {
-        sums4_w8_a64(m->w8 + group * group_size(m), input, m->nb_inputs, bias, acc);
+        rtcore_sums4_w8_a64(m->w8 + group * group_size(m), input, m->nb_inputs, acc);
     } else {
-        sums4_w16_a64(m->w16 + group * group_size(m), input, m->nb_inputs, bias, acc);
+        rtcore_sums4_w16_a64(m->w16 + group * group_size(m), input, m->nb_inputs, acc);
     }
 }
 
@@ -105,7 +74,8 @@ int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix) {
         return RTCORE_E_SHAPE;
     }
     if ((matrix->w8 == NULL) == (matrix->w16 == NULL) || (matrix->bias32 == NULL) == (matrix->bias64 == NULL) ||
-        matrix->shift == NULL) {
+        matrix->shift == NULL ||
+        !rtcore_sums4_takes(matrix->w8 != NULL ? (const void *)matrix->w8 : (const void *)matrix->w16)) {
         return RTCORE_E_TABLE;
     }
     const int widest = matrix->bias32 != NULL && matrix->mult == NULL ? 31 : 62;

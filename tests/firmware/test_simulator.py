@@ -272,7 +272,7 @@ def test_instructions_one_entry_per_step_equal_twice(target):
     assert first.shape == (2 * STEPS,) and first.dtype == np.int64 and first.min() > 500
     simulator.run((x, h0), trace=True)
     assert np.array_equal(first, simulator.instructions), "a trace costs the core nothing"
-    again = Simulator(tables, target, core="portable")
+    again = Simulator(tables, target)
     again.step(x[0, 0])
     assert again.instructions.tolist() == first[:1].tolist()
 
