@@ -5,12 +5,14 @@ bottom of RAM, so that a wild access is a fault that names its place. Instructio
 of a call to its return; a predicated-off instruction counts as one. Counts are exact and repeatable; they are not
 cycles.
 
-Neighbours: `toolchain.py` (builds a Firmware), `board/` (the symbols and sections relied on), `engines.py` (runs nets).
+Neighbours: `toolchain.py` (builds a Firmware), `architectures.py` (registers, calls, lengths of instructions),
+`board/` (the symbols and sections relied on), `engines.py` (runs nets).
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -29,7 +31,7 @@ class EmulatorError(RuntimeError):
 
 @dataclass(frozen=True)
 class Symbol:
-    """A function (address with the Thumb bit cleared) or an object of the firmware."""
+    """A function (address without the Thumb bit) or an object of the firmware."""
 
     name: str
     address: int
@@ -66,17 +68,21 @@ class Emulator:
     def __init__(self, firmware: Firmware):
         require("unicorn", "elftools")
         import unicorn  # noqa: PLC0415 (optional package)
-        import unicorn.arm_const as arm  # noqa: PLC0415
 
         self.firmware = firmware
+        self.architecture = architecture = firmware.target.architecture
+        constants = importlib.import_module(architecture.constants)
         self.symbols, self.sections, segments = _read_elf(firmware)
         self.instructions = 0
-        self._unicorn, self._arm = unicorn, arm
-        self._registers = [arm.UC_ARM_REG_R0, arm.UC_ARM_REG_R1, arm.UC_ARM_REG_R2, arm.UC_ARM_REG_R3]
+        self._unicorn = unicorn
+        self._registers = [getattr(constants, name) for name in architecture.arguments]
+        names = (architecture.stack, architecture.link, architecture.pc)
+        self._sp, self._link, self._pc = (getattr(constants, name) for name in names)
         self._lengths: dict[tuple[int, int], int] = {}  # (address, bytes) of a block -> instructions
         self._fault = ""
-        self._core = unicorn.Uc(unicorn.UC_ARCH_ARM, unicorn.UC_MODE_THUMB | unicorn.UC_MODE_MCLASS)
-        self._core.ctl_set_cpu_model(getattr(arm, firmware.target.model))
+        modes = sum(getattr(unicorn, mode) for mode in architecture.modes)
+        self._core = unicorn.Uc(getattr(unicorn, architecture.arch), modes)
+        self._core.ctl_set_cpu_model(getattr(constants, firmware.target.model))
         for address, size, data, writable in segments:
             access = unicorn.UC_PROT_WRITE if writable else unicorn.UC_PROT_EXEC
             self._core.mem_map(address, -(-size // PAGE) * PAGE, unicorn.UC_PROT_READ | access)
@@ -86,29 +92,30 @@ class Emulator:
         self._core.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
         self._exit = self.symbol("board_idle").address
         self._stack_bottom = self.symbol("board_stack_bottom").address
-        self._stack_top, entry = np.frombuffer(self.read("board_vectors", 8), "<u4").tolist()
-        self._core.reg_write(arm.UC_ARM_REG_SP, self._stack_top)
+        self._stack_top = self.symbol("board_stack_top").address
+        entry = self.symbol("board_reset").address
+        if architecture.vectors:
+            stack, entry = np.frombuffer(self.read("board_vectors", 8), "<u4").tolist()
+            self._core.reg_write(self._sp, stack)
         self._run(entry)
 
     # ------------------------------------------------------------------------------------------------------- calls --
 
     def call(self, function: str, *args: int) -> int:
-        """Calls a C function of integer and pointer arguments and returns r0 as a signed number.
+        """Calls a C function of integer and pointer arguments and returns its result as a signed number.
 
-        args: ints or addresses, at most 32 bits each; the fifth and later go on the stack. `instructions` then holds
-        what the call executed. Raises EmulatorError for a fault, with the place and the address.
+        args: ints or addresses, at most 32 bits each; those beyond the argument registers go on the stack.
+        `instructions` then holds what the call executed. Raises EmulatorError for a fault, naming place and address.
         """
-        stack = self._stack_top
-        if len(args) > 4:
-            words = np.array([arg & 0xFFFFFFFF for arg in args[4:]], "<u4").tobytes()
-            stack -= -(-len(words) // 8) * 8
-            self._core.mem_write(stack, words)
+        stack = self._stack_top - self.architecture.passed(len(args))
+        words = [arg & 0xFFFFFFFF for arg in args[len(self._registers) :]]
+        self._core.mem_write(stack, np.array(words, "<u4").tobytes())
         for register, arg in zip(self._registers, args, strict=False):
             self._core.reg_write(register, arg & 0xFFFFFFFF)
-        self._core.reg_write(self._arm.UC_ARM_REG_SP, stack)
-        self._core.reg_write(self._arm.UC_ARM_REG_LR, self._exit | 1)
+        self._core.reg_write(self._sp, stack)
+        self._core.reg_write(self._link, self._exit | self.architecture.code_bit)
         self._run(self.symbol(function).address)
-        result = self._core.reg_read(self._arm.UC_ARM_REG_R0)
+        result = self._core.reg_read(self._registers[0])
         return result - (1 << 32) if result & 0x80000000 else result
 
     def stack_used(self, function: str, *args: int) -> int:
@@ -116,8 +123,7 @@ class Emulator:
         depth = self._stack_top - self._stack_bottom
         self._core.mem_write(self._stack_bottom, bytes([PAINT]) * depth)
         self.call(function, *args)
-        words = max(0, len(args) - 4) * 4
-        passed = -(-words // 8) * 8  # the caller's
+        passed = self.architecture.passed(len(args))  # the caller's
         stack = np.frombuffer(self._core.mem_read(self._stack_bottom, depth), np.uint8)
         touched = np.flatnonzero(stack != PAINT)
         return max(0, depth - passed - int(touched[0])) if touched.size else 0
@@ -127,18 +133,19 @@ class Emulator:
         self.instructions = 0
         self._fault = ""
         try:
-            self._core.emu_start(address | 1, self._exit)
+            self._core.emu_start(address | self.architecture.code_bit, self._exit)
         except self._unicorn.UcError as error:
             self._fault = self._fault or str(error)
         if self._fault:
-            pc = self._core.reg_read(self._arm.UC_ARM_REG_PC)
+            pc = self._core.reg_read(self._pc)
             raise EmulatorError(f"{self.firmware.target.name}: {self._fault}, at pc {pc:#010x} in {self.place_of(pc)}")
 
     def _on_block(self, _core, address: int, size: int, _data) -> None:
         """Counts a block that is about to run; its instructions are counted once."""
         length = self._lengths.get((address, size))
         if length is None:
-            length = self._lengths[address, size] = _instructions(self._core.mem_read(address, size))
+            length = self.architecture.instructions(self._core.mem_read(address, size))
+            self._lengths[address, size] = length
         self.instructions += length
         if self.instructions > CALL_LIMIT:
             self._fault = f"no return after {CALL_LIMIT} instructions"
@@ -163,7 +170,7 @@ class Emulator:
 
     @contextlib.contextmanager
     def watching(self, functions: Iterable[str], enter: Callable[[str, tuple[int, ...]], None]):
-        """While this context is open, enter(name, (r0, r1, r2, r3)) is called whenever one of the functions begins."""
+        """While this context is open, enter(name, argument registers) is called when one of the functions begins."""
         entries = {self.symbols[name].address: name for name in functions if name in self.symbols}
 
         def on_code(_core, address: int, _size: int, _data) -> None:
@@ -217,15 +224,6 @@ class Emulator:
         )
 
 
-def _instructions(code: bytes) -> int:
-    """Number of Thumb instructions in a run of code: 32 bits when the first halfword's top five are 29, 30 or 31."""
-    count = at = 0
-    while at < len(code):
-        at += 4 if code[at + 1] >> 3 >= 29 else 2
-        count += 1
-    return count
-
-
 def _read_elf(firmware: Firmware):
     """Symbols by name, sizes of sections, and the memory to map: (address, size, initial bytes, writable)."""
     from elftools.elf.elffile import ELFFile  # noqa: PLC0415 (optional package)
@@ -235,8 +233,8 @@ def _read_elf(firmware: Firmware):
         symbols = {}
         for entry in elf.get_section_by_name(".symtab").iter_symbols():
             function = entry["st_info"]["type"] == "STT_FUNC"
-            value = entry["st_value"] & ~1 if function else entry["st_value"]
-            if entry.name and not entry.name.startswith("$") and entry["st_shndx"] != "SHN_UNDEF":
+            value = entry["st_value"] & ~firmware.target.architecture.code_bit if function else entry["st_value"]
+            if entry.name and not entry.name.startswith(("$", ".L")) and entry["st_shndx"] != "SHN_UNDEF":
                 symbols[entry.name] = Symbol(entry.name, value, entry["st_size"], function)
         parts = [s for s in elf.iter_sections() if s["sh_flags"] & 2 and s["sh_size"]]  # SHF_ALLOC
         sections = {part.name: part["sh_size"] for part in parts}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from firmware_sim.toolchain import TARGETS
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -46,6 +48,11 @@ def test_the_commands_exist():
     shown = subprocess.run([sys.executable, "-m", "firmware_sim", "--help"], capture_output=True, text=True, check=True)
     assert commands == {"quantize", "generate", "simulate", "validate", "demo"}
     assert all(command in shown.stdout for command in commands)
+
+
+def test_the_targets_are_those_that_exist():
+    row = re.search(r"^\| targets \| (.*) \|$", README, re.M)[1]
+    assert re.findall(r"[\w-]+(?=,|$| \()", row) == ["host", *TARGETS]
 
 
 def test_the_two_commands_exist():

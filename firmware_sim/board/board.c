@@ -2,7 +2,7 @@
  * simulator calls the net's functions itself. Compiled for the emulated targets and, for comparisons, for the host.
  *
  * The build defines BOARD_HEADER (NAME.h), BOARD_STATE (NAME_state), BOARD_IO_SIZE and BOARD_LAYERS, one LAYER(id) per
- * recurrent layer. Neighbours: startup_cortex_m.c, cortex_m.ld, firmware_sim/toolchain.py (the defines),
+ * recurrent layer. Neighbours: startup_*.c, board.ld, firmware_sim/toolchain.py (the defines),
  * firmware_sim/emulator.py (reads and writes these symbols).
  */
 #include BOARD_HEADER

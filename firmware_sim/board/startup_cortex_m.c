@@ -1,5 +1,5 @@
 /* startup_cortex_m.c - vector table and reset entry of the emulated Cortex-M boards.
- * Neighbours: cortex_m.ld (places the table first and gives the symbols), board.c. */
+ * Neighbours: board.ld (places the table first and gives the symbols), board.c. */
 #include <stdint.h>
 
 extern uint32_t board_stack_top[], board_bss_start[], board_bss_end[];

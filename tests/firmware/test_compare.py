@@ -276,7 +276,7 @@ def test_frames_that_are_not_finite_are_refused(small):
 
 
 @needs_emulator
-@pytest.mark.parametrize("target", ["cortex-m0", "cortex-m4"])
+@pytest.mark.parametrize("target", ["cortex-m0", "cortex-m4", "rv32imc"])
 @pytest.mark.parametrize("weight_bits", [8, 16])
 def test_the_emulated_core_gives_the_host_s_bits(wide, target, weight_bits):
     graph, _, frames = wide

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bits import assert_equal_bits
-from firmware_sim.emulator import Emulator, EmulatorError
+from firmware_sim.architectures import RISCV32, THUMB
+from firmware_sim.emulator import PAGE, Emulator, EmulatorError
 from firmware_sim.toolchain import TARGETS, build_firmware
 from nets import Builder, gru_net, random_frames, random_initial, random_tables, rnnoise_net
 from quantize.emit_c import STACK_BYTES
@@ -20,6 +21,30 @@ for module in ("ziglang", "unicorn", "elftools"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
 
 SEED = 71
+FAMILIES = ("cortex-m4", "rv32imc")  # a core of each architecture
+
+# Hand-written functions, in halfwords: a return; five words of frame, then two more, the last of which is written;
+# stack taken for ever; a jump to itself; and what no net contains.
+CODE = {
+    THUMB: {
+        "return": (0x4770,),  # bx lr
+        "frame": (0xB5F0, 0xB082, 0x9000, 0xB002, 0xBDF0),  # push 5; sub 8; str r0, [sp]; add 8; pop 5
+        "overflow": (0xB500, 0xE7FD),  # push {lr}; b .-2
+        "spin": (0xE7FE,),  # b .
+        "undefined": (0xDE00,),  # udf
+        "supervisor": (0xDF01,),  # svc
+        "bad load": (0x2010, 0x46C0, 0x6800, 0x4770),  # movs r0, #16; nop; ldr r0, [r0]
+    },
+    RISCV32: {
+        "return": (0x8082,),  # ret
+        "frame": (0x1101, 0xCE06, 0xC22A, 0x6105, 0x8082),  # sp -= 32; sw ra, 28(sp); sw a0, 4(sp); sp += 32; ret
+        "overflow": (0x1141, 0xC02A, 0xBFF5),  # sp -= 16; sw a0, 0(sp); j .-4
+        "spin": (0xA001,),  # j .
+        "undefined": (0x0000,),
+        "supervisor": (0x0073, 0x0000),  # ecall
+        "bad load": (0x4541, 0x0001, 0x4108, 0x8082),  # li a0, 16; nop; lw a0, 0(a0)
+    },
+}
 
 
 def net(seed=SEED, width=24):
@@ -45,8 +70,10 @@ def buffers(board):
     return [board.symbol("board_state").address, *places]
 
 
-def place_code(board, *code, address=None):
-    """Puts hand-written instructions into flash, over a function that the test does not need, as function "code"."""
+def place_code(board, code, address=None):
+    """Puts hand-written instructions, or those of CODE of that name, into flash, over a function that the test does
+    not need, as function "code"."""
+    code = CODE[board.architecture][code] if isinstance(code, str) else code
     address = board.symbol("net_check").address if address is None else address
     board.symbols["code"] = dataclasses.replace(board.symbol("net_check"), name="code", address=address)
     board.write(address, struct.pack(f"<{len(code)}H", *code))
@@ -57,25 +84,26 @@ def place_code(board, *code, address=None):
 
 def single_steps(board, function, *args):
     """The call one instruction at a time, counted by hand. Leaves the emulator good for nothing else."""
-    core, arm = board._core, board._arm
+    core, code_bit = board._core, board.architecture.code_bit
     exit_ = board.symbol("board_idle").address
     core.ctl_flush_tb()  # what was translated before does not stop after one instruction
     for register, value in zip(board._registers, args):
         core.reg_write(register, value)
-    core.reg_write(arm.UC_ARM_REG_SP, board.symbol("board_stack_top").address)
-    core.reg_write(arm.UC_ARM_REG_LR, exit_ | 1)
+    core.reg_write(board._sp, board.symbol("board_stack_top").address)
+    core.reg_write(board._link, exit_ | code_bit)
     pc, count = board.symbol(function).address, 0
     while pc != exit_:
-        core.emu_start(pc | 1, exit_, count=1)
-        pc = core.reg_read(arm.UC_ARM_REG_PC)
+        core.emu_start(pc | code_bit, exit_, count=1)
+        pc = core.reg_read(board._pc)
         count += 1
         assert count < 10**6
     return count
 
 
-def test_counts_are_those_of_single_steps():
-    """On the Cortex-M0, which has no predicated instructions that a step might join with the next."""
-    firmware = build_firmware(gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32), "cortex-m0")
+@pytest.mark.parametrize("target", ["cortex-m0", "rv32imc"])
+def test_counts_are_those_of_single_steps(target):
+    """On cores without predicated instructions, which a step might join with the next."""
+    firmware = build_firmware(gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32), target)
     board = Emulator(firmware)
     state, io = board.symbol("board_state").address, board.symbol("board_io").address
     for function, args in (
@@ -95,8 +123,7 @@ def test_counts_are_those_of_single_steps():
 def test_predicated_off_instructions_count_as_one(n):
     """A loop of known length, whose IT block runs its instructions or not."""
     board = Emulator(build_firmware(net(), "cortex-m4"))
-    place_code(
-        board,
+    code = (
         0x2100,  # movs r1, #0
         0x0842,  # loop: lsrs r2, r0, #1       carry: r0 is odd
         0xBF2A,  # itet cs
@@ -110,9 +137,37 @@ def test_predicated_off_instructions_count_as_one(n):
         0x4608,  # mov r0, r1
         0x4770,  # bx lr
     )
+    place_code(board, code)
     odd = (n + 1) // 2
     assert board.call("code", n) == 5 * odd + 2 * (n - odd)
     assert board.instructions == 1 + 8 * n + 2
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000])
+@pytest.mark.parametrize("cut", [0, 2, 4, 6, 14, 18])  # bytes of code before the page ends; 4 and 14: in a wide one
+def test_instructions_of_both_lengths_are_counted_at_any_place(n, cut):
+    """A loop of known length on RISC-V, its wide instructions at any halfword, also across two pages."""
+    board = Emulator(build_firmware(net(), "rv32imc"))
+    code = (
+        0x4581,  # li a1, 0
+        0x7613,
+        0x0015,  # loop: andi a2, a0, 1        wide
+        0xC211,  # beqz a2, even
+        0x0595,  # addi a1, a1, 5
+        0x0589,  # even: addi a1, a1, 2
+        0x0693,
+        0x3E85,  # addi a3, a0, 1000           wide
+        0x157D,  # addi a0, a0, -1
+        0xF965,  # bnez a0, loop
+        0x852E,  # mv a0, a1
+        0x8082,  # ret
+    )
+    page = -(-board.symbol("rtcore_sigma_table").address // PAGE) * PAGE
+    place_code(board, code, address=page - cut)
+    odd = (n + 1) // 2
+    for _ in range(2):
+        assert board.call("code", n) == 2 * n + 5 * odd
+        assert board.instructions == 1 + 6 * n + odd + 2
 
 
 def test_counts_repeat_and_do_not_depend_on_what_ran_before(board):
@@ -149,8 +204,15 @@ def test_self_test_finds_a_flipped_bit_in_flash(board):
     assert board.call("net_selftest") == 0
 
 
+def test_the_reset_entry_leaves_an_empty_stack(board):
+    """Set by the core from its vectors, or by the startup code; the reset entry itself may keep a word or two."""
+    fresh = Emulator(board.firmware)
+    left = fresh.symbol("board_stack_top").address - fresh._core.reg_read(fresh._sp)
+    assert 0 <= left <= 16 and left % 8 == 0
+
+
 @pytest.mark.parametrize("target", TARGETS)
-def test_arguments_beyond_the_fourth_go_on_the_stack(target):
+def test_arguments_beyond_the_registers_go_on_the_stack(target):
     """rtcore_add_i16(output, a, stride_a, b, stride_b, n, shift_a, shift_b, sign_b, shift)"""
     b = Builder(np.random.default_rng(SEED))
     b.output(b.pair(b.input(4), b.inputs[0], "add_i16"))
@@ -184,25 +246,36 @@ def test_faults_name_the_place_and_the_address(board):
     assert board.call("net_step", state, *io) == 1, "the core works after a fault"
 
 
-def test_code_in_ram_and_undefined_instructions_fault():
-    board = Emulator(build_firmware(net(), "cortex-m4"))
+@pytest.mark.parametrize("target", FAMILIES)
+def test_a_fault_names_the_instruction(target):
+    board = Emulator(build_firmware(net(), target))
+    place_code(board, "bad load")
+    address = board.symbol("code").address + 4
+    with pytest.raises(EmulatorError, match=f"read of 4 bytes at 0x00000010, at pc {address:#010x} in net_check.0x4"):
+        board.call("code")
+
+
+@pytest.mark.parametrize("target", FAMILIES)
+def test_code_in_ram_and_undefined_instructions_fault(target):
+    board = Emulator(build_firmware(net(), target))
     for address, code, message in (
-        (board.symbol("board_io").address, 0x4770, "fetch from RAM"),
-        (None, 0xDE00, "exception|nvalid|Unhandled"),  # udf
-        (None, 0xDF01, "exception|nvalid|Unhandled"),  # svc
+        (board.symbol("board_io").address, "return", "fetch from RAM"),
+        (None, "undefined", "exception|nvalid|Unhandled"),
+        (None, "supervisor", "exception|nvalid|Unhandled"),
     ):
         place_code(board, code, address=address)
         with pytest.raises(EmulatorError, match=message):
             board.call("code")
 
 
-def test_a_stack_overflow_and_an_endless_loop_are_noticed(monkeypatch):
-    board = Emulator(build_firmware(net(), "cortex-m0"))
-    place_code(board, 0xB500, 0xE7FD)  # push {lr}; b .-2
+@pytest.mark.parametrize("target", ["cortex-m0", "rv32imc"])
+def test_a_stack_overflow_and_an_endless_loop_are_noticed(target, monkeypatch):
+    board = Emulator(build_firmware(net(), target))
+    place_code(board, "overflow")
     with pytest.raises(EmulatorError, match="the stack is used up"):
         board.call("code")
     monkeypatch.setattr("firmware_sim.emulator.CALL_LIMIT", 10**4)
-    place_code(board, 0xE7FE)  # b .
+    place_code(board, "spin")
     with pytest.raises(EmulatorError, match="no return after 10000 instructions"):
         board.call("code")
 
@@ -217,13 +290,14 @@ def test_an_unknown_symbol_is_named(board):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_stack_is_measured(target):
-    """Known frames: nothing for a leaf, and the pushed registers and pad of a written function."""
+    """Known frames: nothing for a leaf, and what a written function writes deepest."""
     board = Emulator(build_firmware(net(), target))
-    place_code(board, 0x4770)  # bx lr
+    place_code(board, "return")
     assert board.stack_used("code") == 0
-    place_code(board, 0xB5F0, 0xB082, 0x9000, 0xB002, 0xBDF0)  # push 5; sub 8; str r0, [sp]; add 8; pop 5
+    place_code(board, "frame")
     assert board.stack_used("code", 1) == 28
     assert board.stack_used("code", 1, 2, 3, 4, 5, 6, 7) == 28
+    assert board.stack_used("code", 1, 2, 3, 4, 5, 6, 7, 8, 9) == 28
 
 
 @pytest.mark.parametrize("options", ["-Os", "-O2"])

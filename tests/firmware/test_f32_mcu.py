@@ -1,4 +1,4 @@
-"""Float bits agree: dense, GRU and the activations on emulated Cortex-M cores are those of DenseF32 and GruF32 here.
+"""Float bits agree: dense, GRU and the activations on emulated cores are those of DenseF32 and GruF32 here.
 
 The kernels are compiled as they are, without and with a floating-point unit, and called from a driver without main.
 Neighbours: `rtcore/csrc/rtcore_*_f32.c`, `tests/rtcore/test_f32.py` (the host's bits against numpy),
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from firmware_sim.emulator import Emulator
-from firmware_sim.toolchain import BOARD, TARGETS, Firmware
+from firmware_sim.toolchain import BOARD, SCRIPT, TARGETS, Firmware
 from rtcore import DenseF32, GruF32, _build
 
 for module in ("ziglang", "unicorn", "elftools"):
@@ -26,6 +26,7 @@ CASES = {
     "soft-m4": ("cortex-m4", ("-target", "thumb-freestanding-eabi", "-mcpu=cortex_m4")),
     "hard-m4": ("cortex-m4", ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4+vfp4d16sp")),
     "hard-m7": ("cortex-m7", ("-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m7+fp_armv8d16sp")),
+    "soft-rv32imc": ("rv32imc", ("-target", "riscv32-freestanding-none", "-mcpu=generic_rv32+m+c", "-mabi=ilp32")),
 }
 
 DRIVER = """
@@ -104,7 +105,7 @@ def build(folder, t, target, flags):
     compile_flags = (*flags, "-O2", "-g0", *_build.WARNINGS, *_build.KERNEL_FLAGS, f"-I{_build.CSRC}")
     command = [sys.executable, "-m", "ziglang", "cc", *compile_flags, "driver.c", *sources]
     subprocess.run(
-        [*command, "-Wl,-u,run", "-Wl,-e,board_reset", "-T", str(BOARD / board.script), "-o", "run.elf"],
+        [*command, "-Wl,-u,run", "-Wl,-e,board_reset", "-T", str(BOARD / SCRIPT), "-o", "run.elf"],
         cwd=folder,
         check=True,
     )

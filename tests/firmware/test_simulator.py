@@ -1,6 +1,6 @@
 """Simulator: the same bits on every target, in the model's own axes, and clear words for what it cannot take.
 
-The reference is the oracle (SPEC.md in Python integers); host runtime and five emulated cores must equal it, per layer
+The reference is the oracle (SPEC.md in Python integers); host runtime and every emulated core must equal it, per layer
 and per step, states included. Neighbours: `firmware_sim/simulator.py`, `firmware_sim/engines.py` (what is tested),
 `test_c_api.py` (the same bits from plain C).
 """
@@ -30,7 +30,7 @@ for module in ("ziglang", "unicorn", "elftools"):
 SEED = 83
 STEPS = 8
 EVERYWHERE = ("host", *TARGETS)
-SOME = ("host", "cortex-m0", "cortex-m4")
+SOME = ("host", "cortex-m0", "cortex-m4", "rv32imc")
 
 
 def small(seed=SEED):
