@@ -1,6 +1,6 @@
 """The stated stack bound, a second opinion: gcc's own frame sizes along every chain of calls of generated code.
 
-The emulator paints the stack of what zig built (test_emulator.py); here nothing runs. Needs arm-none-eabi-gcc.
+The emulator paints the stack of what zig built (test_emulator.py); here nothing runs. Needs gcc for the core.
 Neighbours: `quantize/emit_c.py` (STACK_BYTES, which every generated header states).
 """
 
@@ -14,6 +14,9 @@ import pytest
 from nets import random_tables, rnnoise_net
 from quantize.emit_c import STACK_BYTES, render
 
+ARM, RISCV = "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc"
+CORES = {cpu: (ARM, f"-mcpu={cpu}", "-mthumb") for cpu in ("cortex-m0", "cortex-m4", "cortex-m33")}
+CORES["rv32imc"] = (RISCV, "-march=rv32imc", "-mabi=ilp32", "-ffreestanding")
 RUNTIME = 32  # bytes granted to a routine of the compiler's library (long multiplication, shifts, division)
 
 
@@ -37,10 +40,12 @@ def longest_chain(folder):
     return max(depth(name) for name in sizes)
 
 
-@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
 @pytest.mark.parametrize("options", ["-O2", "-Os", "-O3"])
-@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m4", "cortex-m33"])
-def test_no_chain_of_calls_exceeds_the_stated_stack(cpu, options, tmp_path):
+@pytest.mark.parametrize("core", CORES)
+def test_no_chain_of_calls_exceeds_the_stated_stack(core, options, tmp_path):
+    compiler = CORES[core]
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"{compiler[0]} is not installed")
     for seed in (0, 1, 3, None):
         rng = np.random.default_rng(seed)
         tables = rnnoise_net(rng, 16, 64) if seed is None else random_tables(rng)
@@ -48,7 +53,7 @@ def test_no_chain_of_calls_exceeds_the_stated_stack(cpu, options, tmp_path):
             (tmp_path / path).parent.mkdir(exist_ok=True)
             (tmp_path / path).write_bytes(data)
         for source in sorted(tmp_path.rglob("*.c")):
-            command = ["arm-none-eabi-gcc", f"-mcpu={cpu}", "-mthumb", options, "-std=c99", "-fcallgraph-info=su"]
+            command = [*compiler, options, "-std=c99", "-fcallgraph-info=su"]
             subprocess.run([*command, "-c", source.name, "-o", f"{source.stem}.o"], cwd=source.parent, check=True)
         used, chain = longest_chain(tmp_path)
         assert used <= STACK_BYTES, f"{used} bytes in {' -> '.join(chain)}, net of seed {seed}"
