@@ -12,7 +12,7 @@ import pytest
 from bits import assert_equal_bits
 from firmware_sim.emulator import Emulator, EmulatorError
 from firmware_sim.toolchain import TARGETS, build_firmware
-from nets import Builder, gru_net, random_frames, random_initial, random_tables, rnnoise_net
+from nets import Builder, function_net, gru_net, random_frames, random_initial, random_tables, rnnoise_net
 from quantize.emit_c import STACK_BYTES
 from quantize.golden import golden_vectors
 
@@ -234,7 +234,7 @@ def test_no_call_exceeds_the_stated_stack(target, options, monkeypatch):
     flags = tuple(options if flag == "-Os" else flag for flag in built.compile)
     monkeypatch.setitem(TARGETS, target, dataclasses.replace(built, compile=flags))
     rng = np.random.default_rng(SEED)
-    for tables in (rnnoise_net(rng, 16, 64), net(1), net(3), net(5), net(8)):
+    for tables in (rnnoise_net(rng, 16, 64), function_net(rng, 5, 1), net(1), net(3), net(5), net(8)):
         board = Emulator(build_firmware(tables, target))
         state, io = board.symbol("board_state").address, board.symbol("board_io").address
         addresses = []
