@@ -41,7 +41,6 @@ HINTS = {
     "rnn_relu": "use nn.GRU, or quantize.nn.GRU(activation='relu')",
     "gru": "a packed sequence is not a stream; give the GRU a padded tensor",
     "gru_cell": "use nn.GRU over the sequence instead of a loop over nn.GRUCell",
-    "_native_batch_norm_legit_functional": "it is in training mode; call model.eval() before the export",
     "slice_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "select_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "cond": "a step has no branches; compute both sides and combine them",
@@ -83,6 +82,11 @@ class Program:
     def _refuse_effects(self) -> None:
         for spec in self.program.graph_signature.output_specs:
             if spec.kind == OutputKind.BUFFER_MUTATION:
+                if str(spec.target).endswith(("running_mean", "running_var", "num_batches_tracked")):
+                    raise UnsupportedError(
+                        f"the model updates {spec.target!r}: its batch norm was exported in training mode; call "
+                        "model.eval() before the export"
+                    )
                 raise UnsupportedError(
                     f"the model writes to its buffer {spec.target!r}: a state kept in a buffer is not supported; make "
                     "it an argument and a result of forward"
