@@ -41,6 +41,8 @@ setup(
             extension("dense_i16", "rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c", "rtcore_dense_i16.c"),
             extension("gru_i16", "rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c", "rtcore_gru_i16.c"),
             extension("elementwise_i16", "rtcore_sigma.c", "rtcore_elementwise_i16.c"),
+            extension("function_i16", "rtcore_scalar.c", "rtcore_function_i16.c"),
+            extension("normalize_i16", "rtcore_scalar.c", "rtcore_normalize_i16.c"),
             extension("dense_f32", *F32),
             extension("gru_f32", *F32),
             extension("net"),

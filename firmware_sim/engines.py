@@ -103,6 +103,14 @@ OUTPUT_REGISTER = {
     "rtcore_mul_i16": 0,
     "rtcore_affine_i16": 0,
     "rtcore_rescale_i16": 0,
+    "rtcore_table_i16": 0,
+    "rtcore_clamp_i16": 0,
+    "rtcore_prelu_i16": 0,
+    "rtcore_minmax_i16": 0,
+    "rtcore_sqrt_i16": 0,
+    "rtcore_softmax_i16": 0,
+    "rtcore_log_softmax_i16": 0,
+    "rtcore_layernorm_i16": 0,
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from quantize.graph import Graph, Node
-from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA
+from quantize.plan import BOUNDED, NORMAL_FRAC, PRE_FRAC, STATE_EXTRA
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
 BOUNDED_CODES = tuple(ACTIVATIONS[name] for name in BOUNDED)
@@ -23,7 +23,7 @@ def dequantized_graph(graph: Graph, tables: Tables) -> Graph:
 
 
 def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
-    if layer is None or layer.kind not in ("dense_i16", "gru_i16", "affine_i16"):
+    if layer is None or layer.kind not in ("dense_i16", "gru_i16", "affine_i16", "prelu_i16", "layernorm_i16"):
         return node
     x_frac, out_frac = tables.tensors[layer.inputs[0]].frac, tables.tensors[layer.output].frac
     if layer.kind == "dense_i16":
@@ -34,6 +34,16 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
         a = layer.arrays
         lsb = 2.0 ** -(out_frac + a["shift"].astype(np.float64))
         return replace(node, params={"scale": a["mult"] * lsb * 2.0**x_frac, "offset": a["bias"] * lsb})
+    if layer.kind == "prelu_i16":
+        a = layer.arrays
+        return replace(node, params={"slope": a["mult"] * 2.0 ** (x_frac - out_frac - a["shift"].astype(np.float64))})
+    if layer.kind == "layernorm_i16":
+        a = layer.arrays
+        lsb = 2.0 ** -(out_frac + a["shift"].astype(np.float64))
+        attrs = {"eps": layer.ints["epsilon"] / layer.ints["n"] ** 2 * 2.0 ** (-2 * x_frac)}
+        return replace(
+            node, attrs=attrs, params={"weight": a["mult"] * lsb * 2.0**NORMAL_FRAC, "bias": a["bias"] * lsb}
+        )
     n = layer.ints["nb_neurons"]
     top = PRE_FRAC if layer.ints["activation"] in BOUNDED_CODES else out_frac + STATE_EXTRA
     gates, candidate = PRE_FRAC - layer.ints["gate_shift"], top - layer.ints["candidate_shift"]

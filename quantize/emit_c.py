@@ -39,7 +39,25 @@ C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(
     np.dtype(np.int64): "int64_t",
 }
 MATRIX_KINDS = {"dense_i16", "gru_i16"}
-KINDS = MATRIX_KINDS | {"activation_i16", "add_i16", "mul_i16", "affine_i16", "rescale_i16"}
+
+# Kinds without a matrix: the arguments of rtcore_<kind> after its output. a and b are inputs, an array's name is a
+# member of the layer in NAME_weights, other words are ints of the record.
+ARGUMENTS = {
+    "activation_i16": "a n activation shift",
+    "add_i16": "a stride_a b stride_b n shift_a shift_b sign_b shift",
+    "mul_i16": "a stride_a b stride_b n shift",
+    "affine_i16": "a mult bias shift n",
+    "rescale_i16": "a n shift",
+    "table_i16": "a n nodes step shift",
+    "clamp_i16": "a n low high",
+    "prelu_i16": "a mult shift stride n shift_positive",
+    "minmax_i16": "a stride_a b stride_b n shift_a shift_b largest shift",
+    "sqrt_i16": "a n shift",
+    "softmax_i16": "a n frac",
+    "log_softmax_i16": "a n frac shift",
+    "layernorm_i16": "a mult bias shift n epsilon",
+}
+KINDS = MATRIX_KINDS | ARGUMENTS.keys()
 
 
 @dataclass(frozen=True)
@@ -93,13 +111,24 @@ class Call:
     output: str
     frac: int
     matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
-    arrays: dict[str, str] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
 
     @property
     def activation(self) -> str:
         """The C macro of the layer's activation."""
         names = {number: name for name, number in ACTIVATIONS.items()}
         return f"RTCORE_ACTIVATION_{names[self.ints['activation']].upper()}"
+
+    @property
+    def arguments(self) -> str:
+        """What the kernel of a layer without a matrix is called with."""
+        words = dict(zip("ab", self.inputs, strict=False)) | {k: str(v) for k, v in self.ints.items()}
+        words |= {name: f"w->{self.id}.{name}" for name in self.arrays}
+        if self.arrays:
+            words["n"] = f"{self.macro}_NEURONS"
+        if self.kind == "activation_i16":
+            words["activation"] = self.activation
+        return ", ".join([self.output, *(words[name] for name in ARGUMENTS[self.kind].split())])
 
 
 @dataclass(frozen=True)
@@ -223,7 +252,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "outputs": outputs,
         "calls": calls,
         "tabled": [call for call in calls if call.matrices or call.arrays],
-        "matrices": any(call.matrices for call in calls),
+        "checked": any(call.matrices or call.kind == "table_i16" for call in calls),
         "states": states,
         "groups": groups,
         "settable": groups[: len(tables.state_inputs)],
@@ -316,9 +345,10 @@ def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, 
     elif layer.kind == "gru_i16":
         for which, matrix in zip(("input", "recurrent"), pack_gru(layer), strict=True):
             call.matrices.append(_matrix(arrays, call, which, matrix, 3))
-    elif layer.kind == "affine_i16":
-        for field_ in ("mult", "bias", "shift"):
-            call.arrays[field_] = _array(arrays, f"{id_}_{field_}", layer.arrays[field_], f"[{layer.ints['n']}]")
+    else:
+        for member, values in layer.arrays.items():
+            _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
+            call.arrays[member] = arrays[-1]
     return call
 
 
@@ -335,12 +365,14 @@ def _note(tables: Tables, layer: Layer) -> str:
     if layer.kind == "gru_i16":
         form = "reset after" if ints["reset_after"] else "reset before"
         return f"{name}: gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
-    if layer.kind in ("add_i16", "mul_i16"):
+    if len(layer.inputs) == 2:
         b = tables.tensors[layer.inputs[1]]
-        sign = "*" if layer.kind == "mul_i16" else "+" if ints["sign_b"] > 0 else "-"
+        sign = "*" if layer.kind == "mul_i16" else "+" if ints.get("sign_b", 1) > 0 else "-"
+        if layer.kind == "minmax_i16":
+            sign = "max" if ints["largest"] else "min"
         return f"{name}: [{x.width}] Q({x.frac}) {sign} [{b.width}] Q({b.frac}) -> Q({y.frac})"
-    kind = {"activation_i16": what, "affine_i16": "affine", "rescale_i16": "rescale" if ints.get("shift") else "copy"}
-    return f"{name}: {kind[layer.kind]} [{ints['n']}], {formats}"
+    kind = {"activation_i16": what, "rescale_i16": "rescale" if ints.get("shift") else "copy"}
+    return f"{name}: {kind.get(layer.kind, layer.kind.removesuffix('_i16'))} [{ints['n']}], {formats}"
 
 
 def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> tuple:

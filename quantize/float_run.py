@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from quantize.errors import QuantizeError
+from quantize.functions import evaluate
 from quantize.graph import Graph, Node
 from quantize.signature import from_frames, to_frames
 
@@ -142,6 +143,22 @@ def _slice(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     return inputs[0][..., node.attrs["start"] : node.attrs["stop"]]
 
 
+def _prelu(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    (slope,) = run.params(node, "slope")
+    return np.where(inputs[0] < 0, slope * inputs[0], inputs[0])
+
+
+def _log_softmax(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    x = inputs[0] - inputs[0].max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def _layer_norm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    weight, bias = run.params(node, "weight", "bias")
+    x = inputs[0] - inputs[0].mean(-1, keepdims=True)
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + run.dtype.type(node.attrs["eps"])) * weight + bias
+
+
 OPS: dict[str, Callable[[Node, list[np.ndarray], _Run], np.ndarray]] = {
     "linear": _linear,
     "gru": _gru,
@@ -150,6 +167,14 @@ OPS: dict[str, Callable[[Node, list[np.ndarray], _Run], np.ndarray]] = {
     "add": lambda node, inputs, run: inputs[0] + inputs[1],
     "sub": lambda node, inputs, run: inputs[0] - inputs[1],
     "mul": lambda node, inputs, run: inputs[0] * inputs[1],
+    "function": lambda node, inputs, run: evaluate(node.attrs, inputs[0]),
+    "clamp": lambda node, inputs, run: np.clip(inputs[0], node.attrs["low"], node.attrs["high"]),
+    "prelu": _prelu,
+    "minimum": lambda node, inputs, run: np.minimum(*inputs),
+    "maximum": lambda node, inputs, run: np.maximum(*inputs),
+    "softmax": lambda node, inputs, run: np.exp(_log_softmax(node, inputs, run)),
+    "log_softmax": _log_softmax,
+    "layer_norm": _layer_norm,
     "concat": lambda node, inputs, run: np.concatenate(inputs, axis=-1),
     "slice": _slice,
 }

@@ -25,7 +25,15 @@ class Node:
     gru          x        activation "tanh"|"relu"|..., reset_after bool,      weight_ih [3N, M], weight_hh [3N, N],
                           initial: (state input name, row) or None             bias_ih [3N], bias_hh [3N]; gates r, z, n
     activation   x        activation "sigmoid"|"tanh"|"relu"                   -
-    affine       x        -                                                    scale [N], offset [N]
+    affine       x        fold: True from a batch norm (goes into the linear   scale [N], offset [N]
+                          before it); frac: a format that is known
+    function     x        function: a key of functions.FUNCTIONS, its          -
+                          constants by name
+    clamp        x        low, high (-inf, inf where open)                     -
+    prelu        x        - (slope * x for x < 0; abs has slope -1)            slope [N] or [1]
+    minimum/maximum a, b  - (widths equal, or one of them 1)                   -
+    softmax/log_softmax x - (over the features)                                -
+    layer_norm   x        eps                                                  weight [N], bias [N]
     add/sub/mul  a, b     - (widths equal, or one of them 1)                   -
     concat       x1..xn   -                                                    -
     slice        x        start, stop                                          -

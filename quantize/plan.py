@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from quantize.errors import PlanError
+from quantize.functions import WITHIN_ONE, check_domain
 from quantize.graph import Graph, Node
 from quantize.ranges import Range
 
@@ -17,6 +18,7 @@ FRAC_MIN, FRAC_MAX = -16, 30
 PRE_FRAC = 22  # of the pre-activations of sigmoid and tanh (RTCORE_PRE_FRAC)
 STATE_EXTRA = 15  # fractional bits that a state has beyond its int16 view (RTCORE_STATE_EXTRA)
 BOUNDED = ("sigmoid", "tanh")  # leave in Q0.15
+NORMAL_FRAC = 20  # of a layer norm's vector before its weights (SPEC.md section 6)
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class GruPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """frac per tensor; the activation fused into each linear node; formats inside each gru node."""
+    """frac per tensor; the activation fused into each linear node; formats inside each gru node; the calibrated
+    smallest and largest value of each tensor."""
 
     frac: dict[str, int]
     fused: dict[str, Node]
     gru: dict[str, GruPlan]
     limits: dict[str, float]
+    span: dict[str, tuple[float, float]]
 
 
 def frac_for(limit: float, bits: int = 16, what: str = "") -> int:
@@ -70,10 +74,14 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
             gru[node.name] = gru_formats(node, ranges, limits, headroom)
             frac[node.output] = gru[node.name].state_frac
         else:
+            if node.op == "function":
+                check_domain(
+                    node.attrs, ranges[node.inputs[0]].low, f"{node.attrs['function']} {node.name} ({node.where})"
+                )
             frac[node.output] = output_frac(node, fused.get(node.name), frac, limits)
     for linear, activation in fused.items():
         frac[next(n for n in graph.nodes if n.name == linear).output] = frac[activation.output]
-    return Plan(frac, fused, gru, limits)
+    return Plan(frac, fused, gru, limits, {name: (r.low, r.high) for name, r in ranges.items()})
 
 
 def fuse(graph: Graph) -> dict[str, Node]:
@@ -101,12 +109,22 @@ def output_frac(node: Node, activation: Node | None, frac: dict[str, int], limit
         limit = limits[node.output]
     if node.op == "activation":
         return 15 if node.attrs["activation"] in BOUNDED else inputs[0]
-    if node.op == "slice":
+    if node.op in ("slice", "clamp"):
         return inputs[0]
     if node.op == "concat":
         return min(inputs)
+    if node.op == "softmax" or node.attrs.get("function") in WITHIN_ONE:
+        return 15
+    if "frac" in node.attrs:
+        return node.attrs["frac"]
     fitted = frac_for(limit, what=f"{node.op} {node.name} ({node.where})")
-    return min(fitted, sum(inputs)) if node.op == "mul" else fitted
+    if node.op in FINEST:
+        return min(fitted, FINEST[node.op](inputs))
+    return min(fitted, (31 + inputs[0]) // 2) if node.attrs.get("function") == "sqrt" else fitted
+
+
+# op -> what its result's frac cannot exceed, from its inputs' fracs
+FINEST = {"mul": sum, "prelu": min, "minimum": max, "maximum": max}
 
 
 def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], headroom: float) -> GruPlan:

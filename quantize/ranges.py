@@ -13,6 +13,7 @@ import numpy as np
 
 from quantize.errors import CalibrationError
 from quantize.float_run import run_graph
+from quantize.functions import check_domain
 from quantize.graph import Graph
 
 BINS_PER_OCTAVE = 16
@@ -52,12 +53,17 @@ def calibrate(graph: Graph, samples: Iterable) -> dict[str, Range]:
     """Runs the float graph (float64) on every sample and returns the Range of every tensor and observed quantity.
 
     samples: what the model takes, one element per call, any batch size and length. Raises CalibrationError for no
-    sample at all, and for a frame input that never changes (it says nothing about the range to expect).
+    sample at all, for a frame input that never changes (it says nothing about the range to expect), and for NaN or Inf;
+    PlanError where a function leaves its domain.
     """
     ranges: dict[str, Range] = {}
+    functions = {node.output: node for node in graph.nodes if node.op == "function"}
 
     def observe(name: str, array: np.ndarray) -> None:
         if not np.isfinite(array).all():
+            if name in functions:
+                node = functions[name]
+                check_domain(node.attrs, ranges[node.inputs[0]].low, f"{node.attrs['function']} {name} ({node.where})")
             raise CalibrationError(
                 f"{name}: the float model itself gives NaN or Inf on the calibration data; check the samples' scale"
             )

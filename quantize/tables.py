@@ -14,9 +14,10 @@ import numpy as np
 
 from quantize.arena import Lifetime, place
 from quantize.errors import PlanError
+from quantize.function_tables import FUNCTION_BUILDERS
 from quantize.graph import Graph, Node
 from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA, Plan
-from quantize.weights import Matrix, finest_target, multiplier, quantize_matrix
+from quantize.weights import Matrix, affine_arrays, finest_target, quantize_matrix
 from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
 
 
@@ -31,6 +32,7 @@ class Builder:
         self.layers: list[Layer] = []
         self.tensors: dict[str, Tensor] = {}
         self.proofs: dict[str, dict] = {}
+        self.functions: dict[str, dict] = {}  # layer -> what its table is and how far it errs
 
     # ----------------------------------------------------------------------------------------------- records --
 
@@ -143,22 +145,15 @@ class Builder:
         largest = float(np.abs(scale).max(initial=0.0))
         if largest > 0:
             frac = min(frac, self.frac(x) + 14 - math.frexp(largest)[1])
-        pairs = [
-            multiplier(abs(c) * 2.0 ** (frac - self.frac(x)), float(d), frac, node.name) for c, d in zip(scale, offset)
-        ]
-        shift = np.array([s for _, s in pairs], np.uint8)
-        mult = np.array(
-            [np.sign(c) * round(abs(c) * 2.0 ** (frac - self.frac(x) + s)) for c, (_, s) in zip(scale, pairs)]
-        )
-        bias = np.array([math.floor(d * 2.0 ** (frac + s) + 0.5) for d, (_, s) in zip(offset, pairs)], np.int64)
+        arrays = affine_arrays(scale, offset, self.frac(x), frac, node.name)
         self.tensor(node.output, frac)
         self.emit(
             "affine_i16",
             node.name,
             node.inputs,
             node.output,
-            dict(n=len(pairs)),
-            dict(mult=np.clip(mult, -32767, 32767).astype(np.int16), bias=bias, shift=shift),
+            dict(n=len(scale)),
+            arrays,
         )
 
     def add(self, node: Node) -> None:
@@ -200,7 +195,7 @@ class Builder:
         self.tensor(node.output, self.frac(x), "alias", owner=x, offset=node.attrs["start"])
 
 
-BUILDERS: dict[str, Callable[[Builder, Node], None]] = {
+BUILDERS: dict[str, Callable[[Builder, Node], None]] = FUNCTION_BUILDERS | {
     "linear": Builder.linear,
     "gru": Builder.gru,
     "activation": Builder.activation,
@@ -233,7 +228,7 @@ def build_tables(
         outputs=tuple(outputs),
         state_inputs=tuple(StateInput(a.name, a.layers) for a in arguments if a.kind == "state"),
         arena=arena,
-        meta=dict(proofs=builder.proofs, notes=list(graph.notes), limits=plan.limits),
+        meta=dict(proofs=builder.proofs, functions=builder.functions, notes=list(graph.notes), limits=plan.limits),
     )
 
 

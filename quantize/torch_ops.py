@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from quantize.torch_axes import Atom, Axis, Builder, Operand, Value, axis_size, handles
+from quantize.torch_functions import function, is_one_plus_abs
 
 # --- activations and arithmetic -------------------------------------------------------------------------------------
 
@@ -110,6 +111,8 @@ def _div(b: Builder, x: Operand, y: Operand, rounding_mode: str | None = None) -
     if rounding_mode is not None:
         raise b.refusal(f"rounds its quotient (rounding_mode={rounding_mode!r}); only plain division is supported")
     if isinstance(y, Value):
+        if isinstance(x, Value) and is_one_plus_abs(b, x, y):  # softsign as torch exports it
+            return function(b, x, "softsign")
         raise b.refusal("divides by a value that depends on the inputs; only division by constants is supported")
     return _affine(b, x, 1.0 / torch.as_tensor(y, dtype=torch.float64), 0.0)
 

@@ -21,16 +21,18 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from quantize import torch_layers, torch_ops  # noqa: F401  (fill the table of handlers)
+from quantize import torch_functions, torch_layers, torch_ops  # noqa: F401  (fill the table of handlers)
 from quantize.errors import QuantizeError, UnsupportedError
+from quantize.fold import fold_batch_norms
 from quantize.graph import Argument, Graph, Result, Signature
 from quantize.torch_axes import HANDLERS, Atom, Builder, Value, op_name, place_of
 
 FLOATS = (torch.float32, torch.float64)
 
 SUPPORTED = (
-    "supported: nn.Linear, nn.GRU, quantize.nn.GRU, sigmoid, tanh, relu, cat, slices, + - * of tensors and constants, "
-    "division by constants, and moves of the batch and time axes"
+    "supported: nn.Linear, nn.GRU, quantize.nn.GRU, activation functions, softmax and LayerNorm over features, "
+    "BatchNorm1d in eval mode, clamp, minimum, maximum, cat, slices, + - * of tensors and constants, division by "
+    "constants, and moves of the batch and time axes"
 )
 
 HINTS = {
@@ -39,7 +41,6 @@ HINTS = {
     "rnn_relu": "use nn.GRU, or quantize.nn.GRU(activation='relu')",
     "gru": "a packed sequence is not a stream; give the GRU a padded tensor",
     "gru_cell": "use nn.GRU over the sequence instead of a loop over nn.GRUCell",
-    "batch_norm": "fold it into the layer before it, or train without it",
     "slice_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "select_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "cond": "a step has no branches; compute both sides and combine them",
@@ -81,6 +82,11 @@ class Program:
     def _refuse_effects(self) -> None:
         for spec in self.program.graph_signature.output_specs:
             if spec.kind == OutputKind.BUFFER_MUTATION:
+                if str(spec.target).endswith(("running_mean", "running_var", "num_batches_tracked")):
+                    raise UnsupportedError(
+                        f"the model updates {spec.target!r}: its batch norm was exported in training mode; call "
+                        "model.eval() before the export"
+                    )
                 raise UnsupportedError(
                     f"the model writes to its buffer {spec.target!r}: a state kept in a buffer is not supported; make "
                     "it an argument and a result of forward"
@@ -446,7 +452,8 @@ def _finish(
         last = [result.name for result in results if all("time" not in axis for axis in result.axes)]
         notes += [f"{name} is the value after the last step" for name in last]
     widths = {name: width for name, width in builder.widths.items() if name in kept}
-    return Graph(tuple(nodes), widths, Signature(tuple(arguments), results, container), tuple(notes))
+    graph = Graph(tuple(nodes), widths, Signature(tuple(arguments), results, container), tuple(notes))
+    return fold_batch_norms(graph)
 
 
 def _result_names(spec: pytree.TreeSpec) -> tuple[str, list[str]]:

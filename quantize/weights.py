@@ -163,6 +163,17 @@ def multiplier(ratio: float, b: float, target: int, what: str) -> tuple[int, int
     return mult, shift
 
 
+def affine_arrays(scale: np.ndarray, offset: np.ndarray, x_frac: int, frac: int, what: str) -> dict[str, np.ndarray]:
+    """mult, bias and shift of `scale * x + offset`, element by element, from Q(x_frac) to Q(frac)."""
+    ratio = np.asarray(scale, np.float64) * 2.0 ** (frac - x_frac)
+    shift = np.array(
+        [multiplier(abs(r), float(d), frac, what)[1] for r, d in zip(ratio, offset, strict=True)], np.uint8
+    )
+    mult = np.array([np.sign(r) * round(abs(r) * 2.0 ** int(s)) for r, s in zip(ratio, shift, strict=True)])
+    bias = [math.floor(d * 2.0 ** (frac + int(s)) + 0.5) for d, s in zip(offset, shift, strict=True)]
+    return dict(mult=np.clip(mult, -32767, 32767).astype(np.int16), bias=np.array(bias, np.int64), shift=shift)
+
+
 def worst(integers: np.ndarray, bias: int) -> tuple[int, int]:
     """Bounds of every partial sum of a row, in any order, over inputs -32768..32767: exact Python integers."""
     positive = int(integers[integers > 0].sum())

@@ -7,9 +7,11 @@ Needs numpy alone. The arithmetic is C99 in `csrc`; the Cython classes hold and 
 from rtcore.dense_f32 import DenseF32
 from rtcore.dense_i16 import DenseI16
 from rtcore.elementwise_i16 import ElementwiseI16
+from rtcore.function_i16 import FunctionI16
 from rtcore.gru_f32 import GruF32
 from rtcore.gru_i16 import GruI16
 from rtcore.net import Net, NetRun
+from rtcore.normalize_i16 import NormalizeI16
 from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StateInput, Tables, Tensor
 
 __version__ = "0.1.0"
@@ -20,11 +22,13 @@ __all__ = [
     "DenseF32",
     "DenseI16",
     "ElementwiseI16",
+    "FunctionI16",
     "GruF32",
     "GruI16",
     "Layer",
     "Net",
     "NetRun",
+    "NormalizeI16",
     "StateInput",
     "Tables",
     "Tensor",

@@ -18,6 +18,9 @@ SOURCES_I16 = (
     "rtcore_dense_i16.c",
     "rtcore_gru_i16.c",
     "rtcore_elementwise_i16.c",
+    "rtcore_scalar.c",
+    "rtcore_function_i16.c",
+    "rtcore_normalize_i16.c",
 )
 SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
 

@@ -54,6 +54,17 @@ cdef extern from "rtcore.h" nogil:
     void rtcore_affine_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
                            const uint8_t *shift, int n)
     void rtcore_rescale_i16(int16_t *output, const int16_t *input, int n, int shift)
+    void rtcore_table_i16(int16_t *output, const int16_t *input, int n, const int32_t *nodes, int step, int shift)
+    void rtcore_clamp_i16(int16_t *output, const int16_t *input, int n, int low, int high)
+    void rtcore_prelu_i16(int16_t *output, const int16_t *input, const int16_t *mult, const uint8_t *shift, int stride,
+                          int n, int shift_positive)
+    void rtcore_minmax_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n,
+                           int shift_a, int shift_b, int largest, int shift)
+    void rtcore_sqrt_i16(int16_t *output, const int16_t *input, int n, int shift)
+    void rtcore_softmax_i16(int16_t *output, const int16_t *input, int n, int frac)
+    void rtcore_log_softmax_i16(int16_t *output, const int16_t *input, int n, int frac, int shift)
+    void rtcore_layernorm_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
+                              const uint8_t *shift, int n, int64_t epsilon)
 
     ctypedef struct rtcore_dense_f32:
         const float *bias

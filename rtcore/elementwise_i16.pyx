@@ -1,6 +1,6 @@
 """ElementwiseI16: activation, add, mul, affine and rescale on int16 vectors (csrc/rtcore_elementwise_i16.c).
 
-Neighbours: `layer.pyx` (base), SPEC.md section 6 (the numbers).
+Neighbours: `layer.pyx` (base), `limits.py` (what a record may hold), SPEC.md section 6 (the numbers).
 """
 
 import numpy as np
@@ -10,6 +10,8 @@ from libc.stdint cimport int16_t, int64_t, uint8_t
 from rtcore.crtcore cimport (rtcore_activation_i16, rtcore_add_i16, rtcore_affine_i16, rtcore_host_saturated,
                              rtcore_mul_i16, rtcore_rescale_i16)
 from rtcore.layer cimport Layer, Op
+
+from rtcore.limits import check
 
 KINDS = ("activation_i16", "add_i16", "mul_i16", "affine_i16", "rescale_i16")
 
@@ -65,6 +67,7 @@ cdef class ElementwiseI16(Layer):
         cdef const int16_t[::1] mult
         cdef const int64_t[::1] bias
         cdef const uint8_t[::1] shifts
+        check(table, KINDS)
         ints = table.ints
         self.table = table
         self.c.n = ints["n"]
@@ -75,7 +78,6 @@ cdef class ElementwiseI16(Layer):
         self.c.shift_b = ints.get("shift_b", 0)
         self.c.sign_b = ints.get("sign_b", 1)
         self.c.shift = ints.get("shift", 0)
-        check_ints(table)
         if table.kind == "affine_i16":
             self.keep = tuple(np.ascontiguousarray(table.arrays[name]) for name in ("mult", "bias", "shift"))
             mult, bias, shifts = self.keep
@@ -91,29 +93,3 @@ cdef class ElementwiseI16(Layer):
         else:
             self.op.step = rescale
         self.op.layer = &self.c
-
-
-LIMITS = {  # kind -> ints or arrays and their legal range (rtcore.h)
-    "activation_i16": {"activation": (0, 3), "shift": (-8, 38)},
-    "add_i16": {"shift_a": (0, 46), "shift_b": (0, 46), "shift": (0, 62), "stride_a": (0, 1), "stride_b": (0, 1)},
-    "mul_i16": {"shift": (0, 62), "stride_a": (0, 1), "stride_b": (0, 1)},
-    "affine_i16": {"shift": (0, 62), "bias": (-(1 << 61) + 1, (1 << 61) - 1)},
-    "rescale_i16": {"shift": (0, 46)},
-}
-
-
-def check_ints(table):
-    """Refuses a record outside rtcore.h's ranges."""
-    if table.kind not in LIMITS:
-        raise ValueError(f"layer {table.name}: unknown kind {table.kind}; elementwise kinds are {', '.join(KINDS)}")
-    if table.ints["n"] < 1:
-        raise ValueError(f"layer {table.name}: n is {table.ints['n']}, it must be at least 1")
-    if table.ints.get("sign_b", 1) not in (1, -1):
-        raise ValueError(f"layer {table.name}: sign_b is {table.ints['sign_b']}, it must be 1 or -1")
-    for name, (low, high) in LIMITS[table.kind].items():
-        values = np.asarray(table.arrays[name] if name in table.arrays else table.ints[name])
-        if values.min() < low or values.max() > high:
-            raise ValueError(f"layer {table.name}: {name} is outside {low}..{high}")
-    for name, array in table.arrays.items():
-        if array.shape != (table.ints["n"],):
-            raise ValueError(f"layer {table.name}: {name} has shape {array.shape}, expected ({table.ints['n']},)")

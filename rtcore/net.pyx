@@ -18,10 +18,15 @@ from rtcore.layer cimport Layer, Op, Recurrent
 from rtcore.dense_i16 import DenseI16
 from rtcore.elementwise_i16 import KINDS as ELEMENTWISE
 from rtcore.elementwise_i16 import ElementwiseI16
+from rtcore.function_i16 import KINDS as FUNCTIONS
+from rtcore.function_i16 import FunctionI16
 from rtcore.gru_i16 import GruI16
+from rtcore.normalize_i16 import KINDS as NORMALIZATIONS
+from rtcore.normalize_i16 import NormalizeI16
 from rtcore.tables import SPEC_VERSION
 
-KINDS = {"dense_i16": DenseI16, "gru_i16": GruI16, **{kind: ElementwiseI16 for kind in ELEMENTWISE}}
+KINDS = {"dense_i16": DenseI16, "gru_i16": GruI16, **dict.fromkeys(ELEMENTWISE, ElementwiseI16)}
+KINDS |= dict.fromkeys(FUNCTIONS, FunctionI16) | dict.fromkeys(NORMALIZATIONS, NormalizeI16)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ cdef class Net:
         if tensors[table.output].width != units:
             raise ValueError(f"layer {table.name}: {units} outputs, tensor {table.output} holds "
                              f"{tensors[table.output].width}")
-        if len(table.inputs) != (2 if table.kind in ("add_i16", "mul_i16") else 1):
+        if len(table.inputs) != (2 if "stride_b" in table.ints else 1):
             raise ValueError(f"layer {table.name}: {len(table.inputs)} inputs do not fit kind {table.kind}")
         for name, stride in zip(table.inputs, ("stride_a", "stride_b")):
             expected = table.ints.get("nb_inputs", units if table.ints.get(stride, 1) else 1)

@@ -42,8 +42,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel call per step. `kind` names the kernel (dense_i16, gru_i16, activation_i16, add_i16, mul_i16,
-    affine_i16, rescale_i16); `inputs` and `output` name tensors."""
+    """One kernel call per step. `kind` names the kernel, rtcore_<kind> (SPEC.md section 7 has them all); `inputs` and
+    `output` name tensors."""
 
     kind: str
     name: str

@@ -17,6 +17,7 @@ import numpy as np
 
 from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
 
+FUNCTIONS = ("table_i16", "clamp_i16", "prelu_i16", "sqrt_i16", "softmax_i16", "log_softmax_i16", "layernorm_i16")
 ACC32_LIMIT = 2**31 - 2**27  # of sum |w| * 32768 + |bias|: the rest is for the rounding half
 
 
@@ -136,13 +137,14 @@ class Builder:
         return self.emit("activation_i16", (x,), y, ints)
 
     def pair(self, a: str, b: str, kind: str, into: str = "") -> str:
-        """add_i16 or mul_i16; b may have one element, which is repeated."""
+        """add_i16, mul_i16 or minmax_i16; b may have one element, which is repeated."""
         n = self.tensors[a].width
         y = self.fresh(n, self.frac(), into)
         ints = {"n": n, "stride_a": 1, "stride_b": int(self.tensors[b].width == n), "shift": 15}
-        if kind == "add_i16":
+        if kind != "mul_i16":
             up, down = self.rng.integers(0, 8, 2), int(self.rng.integers(0, 8))
-            ints |= {"shift_a": up[0], "shift_b": up[1], "sign_b": 1 if self.coin() else -1, "shift": down}
+            ints |= {"shift_a": up[0], "shift_b": up[1], "shift": down}
+            ints |= {"sign_b": 1 if self.coin() else -1} if kind == "add_i16" else {"largest": self.coin()}
         return self.emit(kind, (a, b), y, ints)
 
     def affine(self, x: str, into: str = "") -> str:
@@ -159,6 +161,40 @@ class Builder:
         t = self.tensors[x]
         y = self.fresh(t.width, t.frac - shift, into)
         return self.emit("rescale_i16", (x,), y, {"n": t.width, "shift": shift})
+
+    def function(self, x: str, kind: str = "", into: str = "") -> str:
+        """A scalar function or a normalization of one vector."""
+        t, rng = self.tensors[x], self.rng
+        kind = kind or str(rng.choice(FUNCTIONS))
+        n, ints, arrays = t.width, {"n": t.width}, {}
+        frac = {"clamp_i16": t.frac, "softmax_i16": 15}.get(kind, self.frac())
+        if kind == "table_i16":
+            ints |= {"step": rng.integers(3, 9), "shift": 15}
+            limit = 2 ** (30 - ints["step"])
+            nodes = np.cumsum(rng.integers(-limit // 64, limit // 64 + 1, (65536 >> int(ints["step"])) + 1))
+            arrays = {"nodes": np.clip(nodes, -limit, limit).astype(np.int32)}
+        elif kind == "clamp_i16":
+            low, high = sorted(rng.integers(-32768, 32768, 2))
+            ints |= {"low": low, "high": high}
+        elif kind == "prelu_i16":
+            size = n if self.coin() else 1
+            ints |= {"stride": int(size == n), "shift_positive": rng.integers(0, 3)}
+            arrays = {"mult": rng.integers(-32767, 32768, size).astype(np.int16)}
+            arrays["shift"] = rng.integers(0 if self.coin() else 13, 17, size).astype(np.uint8)
+        elif kind == "sqrt_i16":
+            ints |= {"shift": rng.integers(0, 32)}
+        elif kind in ("softmax_i16", "log_softmax_i16"):
+            ints |= {"frac": rng.integers(-16, 31) if rng.integers(4) == 0 else t.frac}
+            if kind == "log_softmax_i16":
+                ints |= {"shift": 30 - rng.integers(-16 if rng.integers(4) == 0 else 8, 16)}
+        else:
+            ints |= {"epsilon": int(2.0 ** rng.uniform(0, 61 if rng.integers(4) == 0 else 20))}
+            arrays = {
+                "mult": rng.integers(-32767, 32768, n).astype(np.int16),
+                "bias": rng.integers(-(2**33), 2**33, n).astype(np.int64),
+                "shift": rng.integers(18, 26, n).astype(np.uint8),
+            }
+        return self.emit(kind, (x,), self.fresh(n, frac, into), ints, arrays)
 
     def concat(self, parts: list[str]) -> str:
         """One tensor whose segments are rescaled copies."""
@@ -202,20 +238,22 @@ def random_tables(rng: np.random.Generator, max_width: int = 40, depth: int | No
         return int(rng.integers(1, max_width + 1))
 
     def widen(x: str) -> str:
-        how = rng.integers(6)
+        how = rng.integers(8)
         n = b.tensors[x].width
         if how == 0:
             return b.dense(x, width())
         if how == 1:
             return b.activation(b.affine(x))
         if how == 2:
-            return b.pair(x, b.dense(x, n if b.coin() else 1), "mul_i16" if b.coin() else "add_i16")
+            return b.pair(x, b.dense(x, n if b.coin() else 1), str(rng.choice(["mul_i16", "add_i16", "minmax_i16"])))
         if how == 3:
             return b.concat([x, b.dense(x, width())])
         if how == 4 and n > 1:
             start = int(rng.integers(n - 1))
             inner = b.slice(x, start, int(rng.integers(2, n - start + 1)))
             return b.rescale(b.slice(inner, 1, b.tensors[inner].width - 1), int(rng.integers(0, 3)))
+        if how > 5:
+            return b.function(x)
         return b.gru(x, width()) if gru else b.dense(x, width())
 
     x = b.input(width())
@@ -236,6 +274,15 @@ def random_tables(rng: np.random.Generator, max_width: int = 40, depth: int | No
     if len(recurrent) > 1 and b.coin():
         return b.tables((StateInput("first", tuple(recurrent[:1])), StateInput("rest", tuple(recurrent[1:]))))
     return b.tables((StateInput("h0", tuple(recurrent if b.coin() else recurrent[-1:])),))
+
+
+def function_net(rng: np.random.Generator, width: int, n_each: int = 2) -> Tables:
+    """Every kind of function and normalization, `n_each` times, of one input; minmax of every two results."""
+    b = Builder(rng)
+    x = b.input(width)
+    for kind in FUNCTIONS * n_each:
+        b.output(b.pair(b.function(x, kind), b.function(x, kind), "minmax_i16"))
+    return b.tables()
 
 
 def random_frames(rng: np.random.Generator, tables: Tables, steps: int) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
+from math import isqrt
 
 import mpmath
 
@@ -174,11 +175,109 @@ def elementwise(layer: Layer, inputs: list[list[int]]) -> list[int]:
     if layer.kind == "affine_i16":
         columns = (layer.arrays[name].tolist() for name in ("mult", "bias", "shift"))
         return [scaled(v * m + b, s) for v, m, b, s in zip(x, *columns, strict=True)]
+    if layer.kind in FUNCTIONS:
+        return FUNCTIONS[layer.kind](i, {name: array.tolist() for name, array in layer.arrays.items()}, x)
     a = [x[k * i["stride_a"]] for k in range(n)]
     b = [inputs[1][k * i["stride_b"]] for k in range(n)]
+    if layer.kind == "minmax_i16":
+        choose = max if i["largest"] else min
+        return [scaled(choose(p * 2 ** i["shift_a"], q * 2 ** i["shift_b"]), i["shift"]) for p, q in zip(a, b)]
     if layer.kind == "add_i16":
         return [scaled(p * 2 ** i["shift_a"] + i["sign_b"] * q * 2 ** i["shift_b"], i["shift"]) for p, q in zip(a, b)]
     return [scaled(p * q, i["shift"]) for p, q in zip(a, b)]
+
+
+# ------------------------------------------------------------------------------------------------------- functions --
+
+
+def tabled(i: dict, a: dict, x: list[int]) -> list[int]:
+    """The chord of the table, rounded half up."""
+    width = 2 ** i["step"]
+    places = [divmod(v + 2**15, width) for v in x]
+    chords = [a["nodes"][k] * (width - f) + (a["nodes"][k + 1] * f if f else 0) for k, f in places]
+    return [act(half_up(chord, i["shift"])) for chord in chords]
+
+
+def prelu(i: dict, a: dict, x: list[int]) -> list[int]:
+    up = i["shift_positive"]
+    return [
+        act(round_by(v, up) if v >= 0 else round_by(v * a["mult"][k * i["stride"]], a["shift"][k * i["stride"]]))
+        for k, v in enumerate(x)
+    ]
+
+
+def round_by(v: int, shift: int) -> int:
+    return half_up(v, shift) if shift else v
+
+
+def nearest_root(v: int) -> int:
+    """sqrt(v) to nearest: no integer's root is half way."""
+    r = isqrt(v)
+    return r + (v > r * r + r)
+
+
+@cache
+def q30_nodes(logarithm: bool) -> tuple[int, ...]:
+    """log2(1 + f) or 2^-f in Q30 at f = i / 128, nearest."""
+    with mpmath.workdps(40):
+        points = [mpmath.mpf(i) / 128 for i in range(129)]
+        values = [mpmath.log(1 + f, 2) if logarithm else mpmath.mpf(2) ** -f for f in points]
+        return tuple(int(mpmath.floor(v * 2**30 + mpmath.mpf("0.5"))) for v in values)
+
+
+def chord(nodes: tuple[int, ...], position: int, bits: int) -> int:
+    """Between the nodes around position / 2^bits, rounded half up."""
+    k, f = divmod(position, 2**bits)
+    return half_up(nodes[k] * (2**bits - f) + (nodes[k + 1] * f if f else 0), bits)
+
+
+def exp_minus(t: int, frac: int) -> int:
+    """exp(-t / 2^frac) in Q30 for t >= 0."""
+    with mpmath.workdps(40):
+        log2e = int(mpmath.nint(2**30 / mpmath.log(2)))
+    whole, part = divmod(t * log2e * 2 ** max(-6 - frac, 0) // 2 ** max(frac + 6, 0), 2**24)
+    return round_by(chord(q30_nodes(False), part, 17), whole) if whole <= 30 else 0
+
+
+def exp_sum(i: dict, x: list[int]) -> tuple[list[int], int, int]:
+    """exp(x - largest) in Q30, and their sum as (mantissa 2^30..2^31 - 1, exponent)."""
+    powers = [exp_minus(max(x) - v, i["frac"]) for v in x]
+    exponent = sum(powers).bit_length() - 31
+    return powers, sum(powers) // 2**exponent, exponent
+
+
+def softmax(i: dict, a: dict, x: list[int]) -> list[int]:
+    powers, mantissa, exponent = exp_sum(i, x)
+    return [act(half_up(p * (2**60 // mantissa), 45 + exponent)) for p in powers]
+
+
+def log_softmax(i: dict, a: dict, x: list[int]) -> list[int]:
+    _, mantissa, exponent = exp_sum(i, x)
+    with mpmath.workdps(40):
+        ln2 = int(mpmath.nint(mpmath.log(2) * 2**24))
+    log = half_up((exponent * 2**30 + chord(q30_nodes(True), mantissa - 2**30, 23)) * ln2, 24)
+    return [act(round_by((v - max(x)) * 2 ** (30 - i["frac"]) - log, i["shift"])) for v in x]
+
+
+def layernorm(i: dict, a: dict, x: list[int]) -> list[int]:
+    n, up = i["n"], 0
+    variance = n * sum(v * v for v in x) - sum(x) ** 2 + i["epsilon"]
+    while variance < 2**60:
+        variance, up = variance * 4, up + 1
+    scale = 2**60 // isqrt(variance)
+    z = [half_up(half_up((n * v - sum(x)) * 2**up, 9) * scale, 31) for v in x]
+    return [act(round_by(v * m + b, s)) for v, m, b, s in zip(z, a["mult"], a["bias"], a["shift"], strict=True)]
+
+
+FUNCTIONS = {
+    "table_i16": tabled,
+    "clamp_i16": lambda i, a, x: [clip(v, i["low"], i["high"]) for v in x],
+    "prelu_i16": prelu,
+    "sqrt_i16": lambda i, a, x: [act(nearest_root(max(v, 0) * 2 ** i["shift"])) for v in x],
+    "softmax_i16": softmax,
+    "log_softmax_i16": log_softmax,
+    "layernorm_i16": layernorm,
+}
 
 
 # ------------------------------------------------------------------------------------------------------------- net --

@@ -119,6 +119,32 @@ void rtcore_affine_i16(int16_t *output, const int16_t *input, const int16_t *mul
 /* x >> shift, shift 0..46; 0 copies. */
 void rtcore_rescale_i16(int16_t *output, const int16_t *input, int n, int shift);
 
+/* Scalar functions of vectors of n. Output may be the input. */
+/* Any function of one format, as a table: i32 [65536 / 2^step + 1] nodes, step 1..8, |node| <= 2^(30 - step), flash; node k
+ * belongs to x = -32768 + k * 2^step. Linear in between, >> shift (1..30). */
+int rtcore_table_i16_check(const int32_t *nodes, int step, int shift);
+void rtcore_table_i16(int16_t *output, const int16_t *input, int n, const int32_t *nodes, int step, int shift);
+/* x within low..high, which are ACT. */
+void rtcore_clamp_i16(int16_t *output, const int16_t *input, int n, int low, int high);
+/* x >> shift_positive for x >= 0, x * mult >> shift else; mult i16 and shift u8 (0..62), [n], or with stride 0 [1]. */
+void rtcore_prelu_i16(int16_t *output, const int16_t *input, const int16_t *mult, const uint8_t *shift, int stride,
+                      int n, int shift_positive);
+/* The larger (largest 1) or smaller (0) of a * 2^shift_a and b * 2^shift_b, then >> shift; shifts 0..46. */
+void rtcore_minmax_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n,
+                       int shift_a, int shift_b, int largest, int shift);
+/* sqrt(x * 2^shift) to nearest, shift 0..31; 0 for x < 0. */
+void rtcore_sqrt_i16(int16_t *output, const int16_t *input, int n, int shift);
+
+/* Operations over a vector of n, 1..32768. Output may be the input. */
+/* x: Q(frac), -16..30 -> exp(x - ln(sum of exp(x))) in Q0.15. */
+void rtcore_softmax_i16(int16_t *output, const int16_t *input, int n, int frac);
+/* x: Q(frac) -> x - ln(sum of exp(x)), from Q30 >> shift, 0..46. */
+void rtcore_log_softmax_i16(int16_t *output, const int16_t *input, int n, int frac, int shift);
+/* z = (x - mean) / sqrt(variance + epsilon / n^2) in Q20, then (z * mult + bias) >> shift; mult i16 [n], bias i64 [n]
+ * (|bias| < 2^61), shift u8 [n] 0..62; epsilon 1..2^61 in squares of x's LSB. */
+void rtcore_layernorm_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
+                          const uint8_t *shift, int n, int64_t epsilon);
+
 /* ---------------------------------------------------------------------------------------------------- float32 -- */
 
 /* Fields, order, layout and gate order of the RNNoise/Opus family: its table initialisers compile unchanged. */

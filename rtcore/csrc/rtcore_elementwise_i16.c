@@ -3,11 +3,9 @@
 #include "rtcore.h"
 #include "rtcore_fixed.h"
 
-static int64_t scale_up(int64_t v, int shift) { return v * (int64_t)((uint64_t)1 << shift); }
-
 /* ACT to PRE */
 static int32_t to_pre(int16_t x, int shift) {
-    return rtcore_sat32(shift >= 0 ? scale_up(x, shift) : rtcore_rshift_round(x, -shift));
+    return rtcore_sat32(shift >= 0 ? rtcore_scale_up(x, shift) : rtcore_rshift_round(x, -shift));
 }
 
 void rtcore_activation_i16(int16_t *output, const int16_t *input, int n, int activation, int shift) {
@@ -32,7 +30,8 @@ void rtcore_activation_i16(int16_t *output, const int16_t *input, int n, int act
 void rtcore_add_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n, int shift_a,
                     int shift_b, int sign_b, int shift) {
     for (int i = 0; i < n; i++) {
-        const int64_t sum = scale_up(a[i * stride_a], shift_a) + scale_up(b[i * stride_b] * sign_b, shift_b);
+        const int64_t sum =
+            rtcore_scale_up(a[i * stride_a], shift_a) + rtcore_scale_up(b[i * stride_b] * sign_b, shift_b);
         output[i] = rtcore_sat16(rtcore_rshift_round(sum, shift));
     }
 }

@@ -8,7 +8,8 @@
  *   STATE int32 -2^30..2^30, Q(frac + 15)       recurrent state
  *
  * Rounding is half up everywhere: floor(x + 1/2). Every shift of a negative number is written so that C99 defines it
- * (compilers see one instruction). Neighbours: rtcore_sigma.c (the table), rtcore_matrix_i16.h, the *_i16.c kernels.
+ * (compilers see one instruction). Neighbours: rtcore_sigma.c (the table), rtcore_scalar.c (roots, powers, logarithms), rtcore_matrix_i16.h, the *_i16.c
+ * kernels.
  */
 #ifndef RTCORE_FIXED_H
 #define RTCORE_FIXED_H
@@ -68,6 +69,9 @@ static inline int16_t rtcore_view(int32_t state) {
     return rtcore_sat16(rtcore_asr32(state + (1 << (RTCORE_STATE_EXTRA - 1)), RTCORE_STATE_EXTRA));
 }
 
+/* v * 2^shift, shift 0..46; the product must fit int64 */
+static inline int64_t rtcore_scale_up(int64_t v, int shift) { return v * (int64_t)((uint64_t)1 << shift); }
+
 /* GATE x any int32: s * v / 2^32 rounded half up */
 static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
     return (int32_t)rtcore_asr64((int64_t)s * v + 2147483648LL, 32);
@@ -82,5 +86,17 @@ int32_t rtcore_tanh(int32_t a);
 /* sigmoid and tanh of a PRE as ACT in Q0.15: 0..32767, and -32767..32767 */
 int16_t rtcore_sigmoid_q15(int32_t a);
 int16_t rtcore_tanh_q15(int32_t a);
+
+/* floor(sqrt(v)), v below 2^62 */
+uint32_t rtcore_isqrt(uint64_t v);
+
+/* floor(2^60 / d), d 2^30..2^31-1: 2^29+..2^30 */
+uint32_t rtcore_reciprocal(uint32_t d);
+
+/* 2^(-u / 2^24) in Q30: 0..2^30 */
+uint32_t rtcore_exp2_minus(uint64_t u);
+
+/* log2(d / 2^30) in Q30, d 2^30..2^31-1 */
+uint32_t rtcore_log2(uint32_t d);
 
 #endif
