@@ -17,6 +17,9 @@ SOURCES_I16 = (
     "rtcore_matrix_i16.c",
     "rtcore_dense_i16.c",
     "rtcore_gru_i16.c",
+    "rtcore_lstm_i16.c",
+    "rtcore_rnn_i16.c",
+    "rtcore_state_i16.c",
     "rtcore_elementwise_i16.c",
 )
 SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
