@@ -32,14 +32,17 @@ def extension(name: str, *sources: str) -> Extension:
 
 I16 = build["SOURCES_I16"]
 F32 = build["SOURCES_F32"]
+MATRIX = ("rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c")
 
 setup(
     ext_modules=cythonize(
         [
-            extension("layer"),
+            extension("layer", *MATRIX, "rtcore_state_i16.c"),
             extension("fixed", "rtcore_sigma.c"),
-            extension("dense_i16", "rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c", "rtcore_dense_i16.c"),
-            extension("gru_i16", "rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c", "rtcore_gru_i16.c"),
+            extension("dense_i16", *MATRIX, "rtcore_dense_i16.c"),
+            extension("gru_i16", *MATRIX, "rtcore_gru_i16.c"),
+            extension("lstm_i16", *MATRIX, "rtcore_lstm_i16.c", "rtcore_state_i16.c"),
+            extension("rnn_i16", *MATRIX, "rtcore_rnn_i16.c"),
             extension("elementwise_i16", "rtcore_sigma.c", "rtcore_elementwise_i16.c"),
             extension("function_i16", "rtcore_scalar.c", "rtcore_function_i16.c"),
             extension("normalize_i16", "rtcore_scalar.c", "rtcore_normalize_i16.c"),

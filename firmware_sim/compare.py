@@ -28,7 +28,7 @@ from quantize.formats import to_raw
 from quantize.graph import Argument, Graph, Result, Signature
 from quantize.plan import STATE_EXTRA
 from quantize.tables import root
-from rtcore.tables import Layer, Tables
+from rtcore.tables import Layer, StatePart, Tables, state_parts
 
 # An output below this SQNR fails, unless the caller says otherwise: its error is a tenth of the signal. Where nothing
 # is wrong, int8 weights give 40 to 50 dB and int16 weights 75 to 95.
@@ -52,7 +52,7 @@ class TensorReport:
     low, high:        the extreme fixed-point values seen.
     range_used:       the largest |raw| over 32768.
     saturated:        values clipped by more than one LSB, by its kernel or as frames and initial states came in.
-    state_sqnr_db:    of the 32-bit state, for recurrent layers.
+    state_sqnr_db:    of the whole state (an LSTM's cell and output together), for recurrent layers.
     """
 
     name: str
@@ -344,7 +344,9 @@ class _Compared:
             self.writers.setdefault(root(self.tables.tensors, layer.output), []).append(layer)
         self.outputs = {name for r in qmodel.signature.results if not r.state for name in r.tensors}
         self.results = {name for r in qmodel.signature.results for name in r.tensors}
-        self.initial: dict[str, np.ndarray] = {}  # gru node -> int16 [S, N], where the model takes an initial state
+        self.rows = self.tables.state_rows
+        self.initial: dict[str, np.ndarray] = {}  # row -> int16 [S, N], where the model takes an initial state
+        self.states: dict[str, np.ndarray] = {}  # row -> float [S, T, N], of what is no tensor: cells
         self.saturated = _saturated(self.tables, run)
         self.reference: dict[str, np.ndarray] = {}
         self.rounded: dict[str, np.ndarray] = {}
@@ -358,11 +360,13 @@ class _Compared:
 
     def observe(self, name: str, reference: np.ndarray) -> None:
         """What run_graph calls; tensors that the plan fused away have no counterpart and are passed over."""
-        gru, _, what = name.rpartition(":")
+        row, _, what = name.rpartition(":")
         if what == "initial":
-            layer = next(layer for layer in self.tables.states if layer.name == gru)
-            self.initial[gru], clipped = to_raw(reference, layer.ints["state_frac"])
+            layer, part = self.rows[row]
+            self.initial[row], clipped = to_raw(reference, part.frac)
             self.saturated[layer.output] += clipped
+        if name in self.rows:
+            self.states[name] = reference
         tensor = self.tables.tensors.get(name)
         if tensor is None:
             return
@@ -372,9 +376,10 @@ class _Compared:
             self.saturated[name] = to_raw(reference, tensor.frac)[1]
         state_sqnr = None
         if tensor.place == "state":
-            state = _values(self.run.state_trace[tensor.owner], tensor.frac + STATE_EXTRA)
-            state_sqnr = sqnr_db(reference, state)
-            self.trajectory(name, "state", tensor.frac, reference, state)
+            layer, part = self.rows[tensor.owner]
+            self.states[part.row] = reference
+            state_sqnr = self.state_sqnr(layer)
+            self.trajectory(name, "state", tensor.frac, reference, self.state(layer, part))
         if name in self.outputs:
             self.trajectory(name, "output", tensor.frac, reference, fixed)
         if name in self.results:
@@ -396,6 +401,16 @@ class _Compared:
                 state_sqnr_db=state_sqnr,
             )
         )
+
+    def state(self, layer: Layer, part: StatePart) -> np.ndarray:
+        """A part of a layer's state over the run, values [S, T, N]."""
+        raw = self.run.state_trace[layer.name][..., part.start : part.start + part.size]
+        return _values(raw, part.frac + (STATE_EXTRA if part.wide else 0))
+
+    def state_sqnr(self, layer: Layer) -> float:
+        """Of the whole state vector; its parts have been observed."""
+        energies = [_energies(self.states.pop(part.row), self.state(layer, part)) for part in state_parts(layer)]
+        return _db(*(sum(energy) for energy in zip(*energies, strict=True)))
 
     def trajectory(self, name: str, kind: str, frac: int, reference: np.ndarray, fixed: np.ndarray) -> None:
         rms = _rms_over_time(fixed - reference, frac)
@@ -451,7 +466,7 @@ def _run_target(
         notify(f"emulating {target}", done, streams)
         one = slice(done, done + 1)
         initial = [
-            np.concatenate([compared.initial[layer][one] for layer in state.layers], axis=1)
+            np.concatenate([compared.initial[row][one] for row in state.layers], axis=1)
             for state in tables.state_inputs
         ]
         run = engine.run([compared.run.trace[name][one] for name in tables.inputs], initial or None, trace=True)

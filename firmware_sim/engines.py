@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from firmware_sim.emulator import Emulator
-from firmware_sim.toolchain import Firmware
+from firmware_sim.toolchain import Firmware, state_arrays
 from quantize.plan import STATE_EXTRA
 from rtcore import Net
-from rtcore.tables import Tables
+from rtcore.tables import StatePart, Tables, state_size
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EngineRun:
     """What a run gives. S streams, T steps.
 
     outputs:      int16 [S, T, width] per output.
-    states:       recurrent layer -> int32 [S, N] after the last step, Q(state_frac + 15).
+    states:       recurrent layer -> int32 [S, N] after the last step, see rtcore.tables.state_parts.
     trace:        tensor -> int16 [S, T, width], every tensor that the net computes; None unless asked for.
     state_trace:  recurrent layer -> int32 [S, T, N]; None unless asked for.
     saturated:    layer -> values clipped by more than one LSB; None where the engine cannot tell (firmware).
@@ -71,6 +71,12 @@ def view_of(state: np.ndarray) -> np.ndarray:
     return np.clip(rounded, -32768, 32767).astype(np.int16)
 
 
+def part_of(part: StatePart, state: np.ndarray) -> np.ndarray:
+    """The int16 view of one part of state vectors [..., N]."""
+    values = state[..., part.start : part.start + part.size]
+    return view_of(values) if part.wide else values.astype(np.int16)
+
+
 class HostEngine:
     """rtcore.Net."""
 
@@ -98,6 +104,9 @@ class HostEngine:
 OUTPUT_REGISTER = {
     "rtcore_dense_i16_step": 1,
     "rtcore_gru_i16_step": 2,
+    "rtcore_lstm_i16_step": 2,
+    "rtcore_rnn_i16_step": 1,
+    "rtcore_state_i16_view": 0,
     "rtcore_activation_i16": 0,
     "rtcore_add_i16": 0,
     "rtcore_mul_i16": 0,
@@ -124,25 +133,32 @@ class McuEngine:
         self.state = self.board.symbol("board_state").address
         self.inputs, end = _buffers(self.board.symbol("board_io").address, [tables.tensors[x] for x in tables.inputs])
         self.outputs, self.free = _buffers(end, [tables.tensors[y] for y in tables.outputs])
-        self.units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
-        layout = np.frombuffer(self.board.read("board_layers", 8 * len(self.units)), "<u4").reshape(-1, 2).tolist()
-        self.places = {name: (self.state + h, self.state + v) for name, (h, v) in zip(self.units, layout, strict=True)}
+        self.sizes = {layer.name: state_size(layer) for layer in tables.states}
+        arrays = state_arrays(tables)
+        offsets = np.frombuffer(self.board.read("board_parts", 4 * len(arrays)), "<u4").tolist()
+        self.arrays = [(*array, self.state + offset) for array, offset in zip(arrays, offsets, strict=True)]
         self.reset()
 
     def reset(self) -> None:
         self.board.call(f"{self.name}_reset", self.state)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        return {name: self._h(name) for name in self.units}
+        state = {name: np.empty(n, np.int32) for name, n in self.sizes.items()}
+        for layer, member, part, address in self.arrays:
+            if member == (part.wide or part.view):
+                data = self.board.read(address, (4 if part.wide else 2) * part.size)
+                values = np.frombuffer(data, "<i4" if part.wide else "<i2")
+                state[layer][part.start : part.start + part.size] = values
+        return state
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        for name, values in state.items():
-            h, view = self.places[name]
-            self.board.write(h, values.astype("<i4").tobytes())
-            self.board.write(view, view_of(values).astype("<i2").tobytes())
+        for layer, member, part, address in self.arrays:
+            values = state[layer][part.start : part.start + part.size]
+            data = values.astype("<i4") if member == part.wide else part_of(part, state[layer]).astype("<i2")
+            self.board.write(address, data.tobytes())
 
     def set_initial(self, initial: list[np.ndarray]) -> None:
-        """NAME_set_state: int16 [sum of N] per state input."""
+        """NAME_set_state: int16 views per state input."""
         addresses, at = [], self.free
         for values in initial:
             self.board.write(at, values.astype("<i2").tobytes())
@@ -163,8 +179,8 @@ class McuEngine:
     def run(self, inputs: list[np.ndarray], initial: list[np.ndarray] | None, trace: bool) -> EngineRun:
         streams, steps = inputs[0].shape[:2]
         outputs = [np.empty((streams, steps, width), np.int16) for _, width in self.outputs]
-        states = {name: np.empty((streams, n), np.int32) for name, n in self.units.items()}
-        history = {name: np.empty((streams, steps, n), np.int32) for name, n in self.units.items()}
+        states = {name: np.empty((streams, n), np.int32) for name, n in self.sizes.items()}
+        history = {name: np.empty((streams, steps, n), np.int32) for name, n in self.sizes.items()}
         counts = np.empty(streams * steps, np.int64)
         recorder = _Recorder(self, streams, steps) if trace else None
         with recorder.watching() if recorder else contextlib.nullcontext():
@@ -178,16 +194,12 @@ class McuEngine:
                         output[s, t] = result
                     if recorder:
                         recorder.finish(s, t, [x[s, t] for x in inputs])
-                        for name in history:
-                            history[name][s, t] = self._h(name)
-                for name in states:
-                    states[name][s] = self._h(name)
+                        for name, values in self.get_state().items():
+                            history[name][s, t] = values
+                for name, values in self.get_state().items():
+                    states[name][s] = values
         tensors = recorder.tensors() if recorder else None
         return EngineRun(outputs, states, tensors, history if trace else None, None, counts)
-
-    def _h(self, layer: str) -> np.ndarray:
-        data = self.board.read(self.places[layer][0], 4 * self.units[layer])
-        return np.frombuffer(data, "<i4").astype(np.int32)
 
     def _read(self, address: int, width: int) -> np.ndarray:
         return np.frombuffer(self.board.read(address, 2 * width), "<i2").astype(np.int16)

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from firmware_sim.engines import Engine, EngineRun, HostEngine, McuEngine, view_of
+from firmware_sim.engines import Engine, EngineRun, HostEngine, McuEngine, part_of
 from firmware_sim.toolchain import CORES, build_firmware, find_target
 from quantize.errors import QuantizeError
 from quantize.formats import to_float, to_raw
 from quantize.graph import Argument, Result, Signature
 from quantize.signature import Restore, from_frames, to_frames
-from rtcore.tables import Tables
+from rtcore.tables import Tables, state_parts, state_size
 
-STATE_LIMIT = 1 << 30  # states lie in -2^30..2^30
+STATE_LIMIT = 1 << 30  # of what is kept in 32 bits: -2^30..2^30
 
 
 class Simulator:
@@ -108,23 +108,29 @@ class Simulator:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """Recurrent layer -> int32 [N], Q(state_frac + 15): the whole memory of the net. Assign such a dict to restore
-        it; QuantizeError for another model's layers, a wrong shape or dtype, or values beyond +-2^30."""
+        """Recurrent layer -> int32 [N], as rtcore.tables.state_parts lays it out: the whole memory of the net. Assign
+        such a dict to restore it; QuantizeError for another model's layers, a wrong shape or dtype, or values out of
+        range."""
         return self.engine.get_state()
 
     @state.setter
     def state(self, state: dict[str, np.ndarray]) -> None:
-        units = {layer.name: layer.ints["nb_neurons"] for layer in self.tables.states}
+        units = {layer.name: state_size(layer) for layer in self.tables.states}
         if not isinstance(state, dict) or set(state) != set(units):
             given = ", ".join(map(repr, state)) if isinstance(state, dict) else type(state).__name__
             raise QuantizeError(f"state of another model: got {given or 'nothing'}, this one has {', '.join(units)}")
         checked = {}
-        for name, n in units.items():
+        for layer in self.tables.states:
+            name, n = layer.name, units[layer.name]
             values = np.asarray(state[name])
             if values.shape != (n,) or values.dtype.kind not in "iu":
                 raise QuantizeError(f"state of {name}: {values.dtype}{list(values.shape)}, expected int32[{n}]")
-            if values.size and max(int(values.max()), -int(values.min())) > STATE_LIMIT:
-                raise QuantizeError(f"state of {name}: values beyond +-2^30 are no state of this layer")
+            for part in state_parts(layer):
+                low, high = (-STATE_LIMIT, STATE_LIMIT) if part.wide else (-32768, 32767)
+                own = values[part.start : part.start + part.size]
+                if int(own.max()) > high or int(own.min()) < low:
+                    limit = "+-2^30" if part.wide else "int16"
+                    raise QuantizeError(f"state of {name}: values beyond {limit} are no state of {part.row}")
             checked[name] = values.astype(np.int32)
         self.engine.set_state(checked)
 
@@ -138,16 +144,15 @@ class Simulator:
             values, clipped = to_raw(arrays[name], self.tables.tensors[name].frac)
             self.input_saturations += clipped
             inputs.append(values)
-        layers = {layer.name: layer.ints for layer in self.tables.states}
+        rows = self.tables.state_rows
         initial = []
         for state in self.tables.state_inputs if states else ():
             rest, parts = _flat(states[state.name]), []
-            for name in state.layers:
-                n = layers[name]["nb_neurons"]
-                values, clipped = to_raw(rest[:, :n], layers[name]["state_frac"])
+            for _, part in (rows[row] for row in state.layers):
+                values, clipped = to_raw(rest[:, : part.size], part.frac)
                 self.input_saturations += clipped
                 parts.append(values)
-                rest = rest[:, n:]
+                rest = rest[:, part.size :]
             initial.append(np.concatenate(parts, axis=1))
         return inputs, initial or None
 
@@ -163,9 +168,9 @@ class Simulator:
         for result in signature.results:
             if result.state:
                 for name in result.tensors:
-                    tensor = self.tables.tensors[name]
-                    view = view_of(states[tensor.owner])
-                    finals[name] = view if raw else to_float(view, tensor.frac)
+                    layer, part = self.tables.state_rows[self.tables.state_row(name)]
+                    view = part_of(part, states[layer.name])
+                    finals[name] = view if raw else to_float(view, part.frac)
             else:
                 output, values = next(given)
                 tensors[result.tensors[0]] = values if raw else to_float(values, self.tables.tensors[output].frac)
@@ -179,13 +184,14 @@ def _flat(state: np.ndarray) -> np.ndarray:
 
 def _bare_signature(tables: Tables) -> Signature:
     """How bare tables are called."""
-    units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
+    rows = tables.state_rows
     frames = [
         Argument(name, "frames", ("batch", "time", "feature"), tensor=name, width=tables.tensors[name].width)
         for name in tables.inputs
     ]
+    widths = {s.name: sum(rows[row][1].size for row in s.layers) for s in tables.state_inputs}
     states = [
-        Argument(s.name, "state", ("batch", "feature"), layers=s.layers, width=sum(units[layer] for layer in s.layers))
+        Argument(s.name, "state", ("batch", "feature"), layers=s.layers, width=widths[s.name])
         for s in tables.state_inputs
     ]
     results = tuple(Result(name, (("batch",), ("time",), ("feature",)), (name,)) for name in tables.outputs)

@@ -25,7 +25,7 @@ from firmware_sim.architectures import RISCV32, THUMB, Architecture
 from quantize.emit_c import Golden, kernel_files, layer_ids, render, state_groups
 from quantize.errors import QuantizeError
 from rtcore import _build
-from rtcore.tables import Tables
+from rtcore.tables import StatePart, Tables, state_parts
 
 BOARD = Path(__file__).resolve().parent / "board"
 SCRIPT = "board.ld"  # of board/: where the memory is and what goes there
@@ -152,7 +152,7 @@ def build_firmware(
     files = render(tables, name, selftest=selftest, core=core)
     board = {path.name: path.read_bytes() for path in sorted(BOARD.iterdir()) if path.is_file()}
     defines = _board_defines(tables, name)
-    kept = [f"{name}_{function}" for function in _api(tables, selftest)] + ["board_state", "board_io", "board_layers"]
+    kept = [f"{name}_{function}" for function in _api(tables, selftest)] + ["board_state", "board_io", "board_parts"]
     link = [*found.link, "-Wl,-e,board_reset", *(f"-Wl,-u,{symbol}" for symbol in kept)]
     key = _key(_zig_version(), found.compile, link, defines, files, board)
     elf = cache_dir() / "firmware" / f"{name}-{target}-{key}.elf"
@@ -180,17 +180,28 @@ def _api(tables: Tables, selftest: Golden | None) -> list[str]:
     return functions + (["selftest"] if selftest is not None else [])
 
 
+def state_arrays(tables: Tables) -> list[tuple[str, str, StatePart]]:
+    """(recurrent layer, member of its state's C struct, the part that it keeps), in the order of board_parts."""
+    return [
+        (layer.name, member, part)
+        for layer in tables.states
+        for part in state_parts(layer)
+        for member in (part.wide, part.view)
+        if member
+    ]
+
+
 def _board_defines(tables: Tables, name: str) -> tuple[str, ...]:
     """What board.c is told of a net."""
     ids = layer_ids(tables)
-    units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
-    views = sum(units[layer] for _, layers in state_groups(tables) for layer in layers)
+    rows = tables.state_rows
+    views = sum(rows[row][1].size for _, members in state_groups(tables) for row in members)
     io = sum(tables.tensors[x].width for x in (*tables.inputs, *tables.outputs)) + views
     return (
         f'-DBOARD_HEADER="{name}.h"',
         f"-DBOARD_STATE={name}_state",
         f"-DBOARD_IO_SIZE={io}",
-        f"-DBOARD_LAYERS={' '.join(f'LAYER({ids[layer]})' for layer in units)}",
+        f"-DBOARD_PARTS={' '.join(f'PART({ids[layer]}.{member})' for layer, member, _ in state_arrays(tables))}",
     )
 
 
@@ -215,7 +226,7 @@ def _compile(target: Target, source: Path, output: Path, flags) -> Path:
 def build_host_library(
     tables: Tables, *, name: str = "net", selftest: Golden | None = None, flags: tuple[str, ...] = ("-O2",)
 ) -> Path:
-    """The same generated C as a shared library of this machine, with board.c (board_state, board_io, board_layers)."""
+    """The same generated C as a shared library of this machine, with board.c (board_state, board_io, board_parts)."""
     files = render(tables, name, selftest=selftest) | {"board.c": (BOARD / "board.c").read_bytes()}
     return build_host(files, [*_board_defines(tables, name), "-I.", "-shared", "-fPIC", *flags], f"{name}.so")
 

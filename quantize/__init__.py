@@ -159,8 +159,10 @@ def check_options(graph: Graph, weight_bits: Any, accumulator_bits: Any, percent
         for node in graph.nodes:
             if node.op == "linear":
                 known |= {node.name}
-            if node.op == "gru":
+            if "weight_hh" in node.params:
                 known |= {node.name, f"{node.name}.input", f"{node.name}.recurrent"}
+            if "weight_hr" in node.params:
+                known |= {f"{node.name}.projection"}
         for key in weight_bits:
             if key not in known:
                 raise QuantizeError(f"weight_bits for {key!r}: the model has {', '.join(sorted(known))}")

@@ -13,6 +13,7 @@ from quantize.graph import Graph, Node
 from quantize.plan import BOUNDED, NORMAL_FRAC, PRE_FRAC, STATE_EXTRA
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
+WEIGHTED = {"dense_i16", "gru_i16", "lstm_i16", "rnn_i16", "affine_i16", "prelu_i16", "layernorm_i16"}
 BOUNDED_CODES = tuple(ACTIVATIONS[name] for name in BOUNDED)
 
 
@@ -23,7 +24,7 @@ def dequantized_graph(graph: Graph, tables: Tables) -> Graph:
 
 
 def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
-    if layer is None or layer.kind not in ("dense_i16", "gru_i16", "affine_i16", "prelu_i16", "layernorm_i16"):
+    if layer is None or layer.kind not in WEIGHTED:
         return node
     x_frac, out_frac = tables.tensors[layer.inputs[0]].frac, tables.tensors[layer.output].frac
     if layer.kind == "dense_i16":
@@ -44,6 +45,8 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
         return replace(
             node, attrs=attrs, params={"weight": a["mult"] * lsb * 2.0**NORMAL_FRAC, "bias": a["bias"] * lsb}
         )
+    if layer.kind != "gru_i16":
+        return replace(node, params=meeting(layer, x_frac, out_frac))
     n = layer.ints["nb_neurons"]
     top = PRE_FRAC if layer.ints["activation"] in BOUNDED_CODES else out_frac + STATE_EXTRA
     gates, candidate = PRE_FRAC - layer.ints["gate_shift"], top - layer.ints["candidate_shift"]
@@ -54,6 +57,21 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
         weight, bias = values(layer, f"{side}_", frac, targets)
         params |= {f"weight_{short}": weight[order], f"bias_{short}": bias[order]}
     return replace(node, params=params)
+
+
+def meeting(layer: Layer, x_frac: int, out_frac: int) -> dict[str, np.ndarray]:
+    """Of an lstm_i16 or an rnn_i16: all rows of both matrices share a target."""
+    if layer.kind == "lstm_i16":
+        target = PRE_FRAC - layer.ints["gate_shift"]
+    else:
+        top = PRE_FRAC if layer.ints["activation"] in BOUNDED_CODES else out_frac + STATE_EXTRA
+        target = top - layer.ints["shift"]
+    params = {}
+    for side, short, frac in (("input", "ih", x_frac), ("recurrent", "hh", out_frac)):
+        params[f"weight_{short}"], params[f"bias_{short}"] = values(layer, f"{side}_", frac, target)
+    if "projection_weights" in layer.arrays:
+        params["weight_hr"], _ = values(layer, "projection_", 15, out_frac)
+    return params
 
 
 def values(layer: Layer, prefix: str, x_frac: int, target) -> tuple[np.ndarray, np.ndarray]:

@@ -24,21 +24,32 @@ import rtcore
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.errors import QuantizeError
 from rtcore import _build
-from rtcore.packing import PackedMatrix, pack_dense, pack_gru
-from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, Tables, Tensor
+from rtcore.packing import PackedMatrix, pack_dense, pack_gru, pack_lstm, pack_rnn
+from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StatePart, Tables, Tensor, state_parts, state_size
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 WIDTH = 120  # columns of a generated table
 
 # Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -Os to -O3.
 # tests/firmware/test_emulator.py paints the stack of every emulated core (clang), test_stack.py adds up gcc's frames.
-STACK_BYTES = 768
+STACK_BYTES = 800
 
 C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(np.int16): "int16_t"} | {
     np.dtype(np.int32): "int32_t",
     np.dtype(np.int64): "int64_t",
 }
-MATRIX_KINDS = {"dense_i16", "gru_i16"}
+PACKERS = {  # kind -> the members of its C struct that are matrices, the gates of their rows, and who packs them
+    "dense_i16": (("matrix",), (1,), lambda layer: (pack_dense(layer),)),
+    "gru_i16": (("input", "recurrent"), (3, 3), pack_gru),
+    "lstm_i16": (("input", "recurrent", "projection"), (4, 4, 1), pack_lstm),
+    "rnn_i16": (("input", "recurrent"), (1, 1), pack_rnn),
+}
+NUMBERS = {  # kind -> the other numbers of its C struct, after nb_inputs and nb_neurons
+    "dense_i16": (),
+    "gru_i16": ("reset_after", "gate_shift", "candidate_shift", "state_frac"),
+    "lstm_i16": ("gate_shift", "cell_frac", "state_frac"),
+    "rnn_i16": ("shift", "state_frac"),
+}
 
 # Kinds without a matrix: the arguments of rtcore_<kind> after its output. a and b are inputs, an array's name is a
 # member of the layer in NAME_weights, other words are ints of the record.
@@ -57,15 +68,15 @@ ARGUMENTS = {
     "log_softmax_i16": "a n frac shift",
     "layernorm_i16": "a mult bias shift n epsilon",
 }
-KINDS = MATRIX_KINDS | ARGUMENTS.keys()
+KINDS = PACKERS.keys() | ARGUMENTS.keys() | {"cell_i16"}
 
 
 @dataclass(frozen=True)
 class Golden:
     """Vectors that NAME_selftest() replays from the reset state: one stream of T steps.
 
-    inputs: int16 [T, F] per input; outputs: int16 [T, F] per output; states: int32 [N] per recurrent layer after the
-    last step, in execution order; initial: int16 [sum of N] per state input, or None for the reset state.
+    inputs: int16 [T, F] per input; outputs: int16 [T, F] per output; states: the int32 vector of each recurrent layer
+    after the last step, in execution order; initial: int16 views per state input, or None for the reset state.
     """
 
     inputs: list[np.ndarray]
@@ -97,6 +108,20 @@ class Port:
     note: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a recurrent layer's state in C: StatePart, and the macros of its size and of its view's frac."""
+
+    part: StatePart
+    size: str
+    frac: str
+
+    def pointer(self, member: str, id_: str) -> str:
+        """The argument for "wide" or "view" of the layer `id_`."""
+        name = getattr(self.part, member)
+        return f"st->{id_}.{name}" if name else "NULL"
+
+
 @dataclass
 class Call:
     """One layer as the templates see it."""
@@ -112,6 +137,19 @@ class Call:
     frac: int
     matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
     arrays: dict[str, Array] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    owner: str = ""  # of a cell_i16: its LSTM's id
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Members of the layer's struct beside its matrices, shape and activation."""
+        return {name: self.ints[name] for name in NUMBERS[self.kind]}
+
+    @property
+    def scratch(self) -> int:
+        """int16 elements that its call needs beside input, output and state."""
+        before = self.kind == "gru_i16" and not self.ints["reset_after"]
+        return self.ints["nb_neurons"] if before or self.kind in ("lstm_i16", "rnn_i16") else 0
 
     @property
     def activation(self) -> str:
@@ -213,11 +251,11 @@ def layer_ids(tables: Tables) -> dict[str, str]:
 
 
 def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
-    """The arguments of NAME_get_state: (name, its recurrent layers). First the model's state inputs, which are the
-    arguments of NAME_set_state, then every recurrent layer that no state input sets."""
+    """The arguments of NAME_get_state: (name, its rows, see StatePart). First the model's state inputs, which are the
+    arguments of NAME_set_state, then every row that no state input sets."""
     groups = [(state.name, state.layers) for state in tables.state_inputs]
-    covered = {layer for _, layers in groups for layer in layers}
-    return groups + [(layer.name, (layer.name,)) for layer in tables.states if layer.name not in covered]
+    covered = {row for _, rows in groups for row in rows}
+    return groups + [(row, (row,)) for row in tables.state_rows if row not in covered]
 
 
 # ------------------------------------------------------------------------------------------------------- context --
@@ -239,9 +277,8 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
     silent = [port.id for port, x in zip(inputs, tables.inputs, strict=True) if x not in touched]
     arrays: list[Array] = []
     calls = [_call(tables, layer, ids[layer.name], macro, locals_, arrays) for layer in tables.layers]
-    states = [call for call in calls if call.kind == "gru_i16"]
-    scratch = [call.ints["nb_neurons"] for call in states if not call.ints["reset_after"]]
-    groups = _groups(tables, macro, {call.name: call for call in states})
+    states = [call for call in calls if call.parts]
+    groups = _groups(tables, macro, {part.part.row: (call, part) for call in states for part in call.parts})
     return {
         "name": name,
         "macro": macro,
@@ -254,6 +291,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "tabled": [call for call in calls if call.matrices or call.arrays],
         "checked": any(call.matrices or call.kind == "table_i16" for call in calls),
         "states": states,
+        "wide": any(part.part.wide for call in states for part in call.parts),
         "groups": groups,
         "settable": groups[: len(tables.state_inputs)],
         "locals": [local for local in locals_.values() if local.declaration],
@@ -261,7 +299,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "arrays": arrays,
         "table_bytes": sum(array.nbytes for array in arrays),
         "arena": tables.arena,
-        "scratch": max(scratch, default=0),
+        "scratch": max((call.scratch for call in states), default=0),
         "max_neurons": tables.max_neurons,
         "stack": STACK_BYTES,
         "kernels": [file for file in kernel_files() if file.endswith(".c")],
@@ -276,20 +314,20 @@ def _port(tables: Tables, tensor: str, what: str, index: int, count: int, macro:
     return Port(id_, f"{macro}_{id_.upper()}", t.width, t.frac, f"{comment(tensor)}: [{t.width}], Q({t.frac})")
 
 
-def _groups(tables: Tables, macro: str, states: dict[str, Call]) -> list[dict]:
-    """Per argument of get_state: its Port and, per layer, (call, offset as C)."""
+def _groups(tables: Tables, macro: str, rows: dict[str, tuple[Call, Part]]) -> list[dict]:
+    """Per argument of get_state: its Port and, per row, (call, part, offset as C)."""
     groups = []
     named = state_groups(tables)
-    for k, (group, layers) in enumerate(named):
+    for k, (group, members_) in enumerate(named):
         id_ = "state" if len(named) == 1 else f"state{k}"
-        sizes = [states[layer].ints["nb_neurons"] for layer in layers]
-        views = [f"{states[layer].name} [{n}] Q({states[layer].frac})" for layer, n in zip(layers, sizes, strict=True)]
+        parts = [rows[row][1].part for row in members_]
+        views = [f"{comment(part.row)} [{part.size}] Q({part.frac})" for part in parts]
         members, before = [], []
-        for layer in layers:
-            members.append((states[layer], "".join(f" + {b}" for b in before)))
-            before.append(f"{states[layer].macro}_NEURONS")
-        note = f"{comment(group)}: {', '.join(views)}" if group not in layers else views[0]
-        port = Port(id_, f"{macro}_{id_.upper()}", sum(sizes), 0, note)
+        for row in members_:
+            members.append((*rows[row], "".join(f" + {b}" for b in before)))
+            before.append(rows[row][1].size)
+        note = f"{comment(group)}: {', '.join(views)}" if group not in members_ else views[0]
+        port = Port(id_, f"{macro}_{id_.upper()}", sum(part.size for part in parts), 0, note)
         groups.append({"port": port, "members": members, "size": " + ".join(before)})
     return groups
 
@@ -340,11 +378,16 @@ def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, 
         output=places[layer.output].id,
         frac=tables.tensors[layer.output].frac,
     )
-    if layer.kind == "dense_i16":
-        call.matrices.append(_matrix(arrays, call, "matrix", pack_dense(layer), 1))
-    elif layer.kind == "gru_i16":
-        for which, matrix in zip(("input", "recurrent"), pack_gru(layer), strict=True):
-            call.matrices.append(_matrix(arrays, call, which, matrix, 3))
+    for part in state_parts(layer):
+        cell = part.row != layer.name
+        size = "OUTPUTS" if layer.kind == "lstm_i16" and not cell else "NEURONS"
+        call.parts.append(Part(part, f"{call.macro}_{size}", f"{call.macro}_{'CELL' if cell else ''}FRAC"))
+    if layer.kind in PACKERS:
+        members, gates, pack = PACKERS[layer.kind]
+        for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
+            call.matrices.append(_matrix(arrays, call, which, matrix, g))
+    elif layer.kind == "cell_i16":
+        call.owner = layer_ids(tables)[tables.tensors[layer.inputs[0]].owner]
     else:
         for member, values in layer.arrays.items():
             _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
@@ -365,6 +408,13 @@ def _note(tables: Tables, layer: Layer) -> str:
     if layer.kind == "gru_i16":
         form = "reset after" if ints["reset_after"] else "reset before"
         return f"{name}: gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
+    if layer.kind == "lstm_i16":
+        form = f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
+        return f"{name}: lstm {ints['nb_inputs']} -> {ints['nb_neurons']}{form}, {formats}"
+    if layer.kind == "rnn_i16":
+        return f"{name}: rnn {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"
+    if layer.kind == "cell_i16":
+        return f"{name}: the cell of {comment(tables.tensors[layer.inputs[0]].owner)} [{ints['n']}], Q({y.frac})"
     if len(layer.inputs) == 2:
         b = tables.tensors[layer.inputs[1]]
         sign = "*" if layer.kind == "mul_i16" else "+" if ints.get("sign_b", 1) > 0 else "-"
@@ -431,11 +481,11 @@ def _selftest(tables: Tables, golden: Golden) -> dict:
     wanted = [
         ("inputs", golden.inputs, [tables.tensors[x].width for x in tables.inputs], np.int16, True),
         ("outputs", golden.outputs, [tables.tensors[y].width for y in tables.outputs], np.int16, True),
-        ("states", golden.states, [layer.ints["nb_neurons"] for layer in tables.states], np.int32, False),
+        ("states", golden.states, [state_size(layer) for layer in tables.states], np.int32, False),
     ]
     if golden.initial is not None:
-        units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
-        sizes = [sum(units[layer] for layer in state.layers) for state in tables.state_inputs]
+        rows = tables.state_rows
+        sizes = [sum(rows[row][1].size for row in state.layers) for state in tables.state_inputs]
         wanted.append(("initial", golden.initial, sizes, np.int16, False))
     steps = golden.inputs[0].shape[0] if golden.inputs else 0
     if steps < 1:
@@ -448,6 +498,10 @@ def _selftest(tables: Tables, golden: Golden) -> dict:
             expected = [f"{np.dtype(dtype)}{list(s)}" for s in shapes]
             raise QuantizeError(f"golden vectors: {what} are {found}, these tables need {expected}")
         lines[what] = [wrapped(a) for a in arrays]
+    lines["states"] = [
+        {part.row: wrapped(vector[part.start : part.start + part.size]) for part in state_parts(layer)}
+        for layer, vector in zip(tables.states, golden.states, strict=True)
+    ]
     return lines
 
 

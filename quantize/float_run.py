@@ -54,8 +54,10 @@ def run_graph(graph: Graph, inputs: Any, dtype: Any = np.float64, observe: Obser
              [S, T, width]. For each gru node also, under "NODE:gates_input" and "NODE:gates_recurrent" (W x + b_ih and
              U h + b_hh of r and z, [S, T, 2N]), "NODE:candidate_input" and "NODE:candidate_recurrent" (the same of n,
              before r multiplies when reset_after, from r * h otherwise), "NODE:candidate" (the sum that the activation
-             takes), each [S, T, N], and "NODE:initial" [S, N] where the model takes an initial state. Arrays are the
-             run's own: do not write to them.
+             takes), each [S, T, N]. For lstm and rnn nodes the halves of all pre-activations, "NODE:gates_input" and
+             "NODE:gates_recurrent" [S, T, 4N] or [S, T, N]; "NODE:cell" [S, T, N] for lstm. "NODE:initial" [S, N] (and
+             "NODE:cell:initial") where the model takes an initial state. Arrays are the run's own: do not write to
+             them.
 
     Raises QuantizeError for input that the model cannot take (see `to_frames`) and for any other dtype.
     """
@@ -81,6 +83,16 @@ class _Run:
         self.states = states
         self.observe = observe
         self.dtype = dtype
+        self.cells: dict[str, np.ndarray] = {}  # output of an lstm node -> [S, T, N]
+
+    def initial(self, row: str, start: tuple[str, int] | None, streams: int, n: int) -> np.ndarray:
+        """The state [S, N] that a row begins with: of an argument, or zeros."""
+        if start is None:
+            return np.zeros((streams, n), self.dtype)
+        argument, index = start
+        h = self.states[argument][:, index]
+        self.observe(f"{row}:initial", h)
+        return h
 
     def params(self, node: Node, *names: str) -> list[np.ndarray]:
         return [node.params[name].astype(self.dtype) for name in names]
@@ -98,12 +110,7 @@ def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     x = inputs[0]
     streams, steps, _ = x.shape
     n = weight_hh.shape[1]
-    if node.attrs["initial"] is None:
-        h = np.zeros((streams, n), run.dtype)
-    else:
-        argument, row = node.attrs["initial"]
-        h = run.states[argument][:, row]
-        run.observe(f"{node.name}:initial", h)
+    h = run.initial(node.name, node.attrs["initial"], streams, n)
     from_input = x @ weight_ih.T + bias_ih
     y = np.empty((streams, steps, n), run.dtype)
     recurrent = np.empty((streams, steps, 3 * n), run.dtype)
@@ -127,6 +134,53 @@ def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     run.observe(f"{node.name}:candidate_input", from_input[..., 2 * n :])
     run.observe(f"{node.name}:candidate_recurrent", recurrent[..., 2 * n :])
     run.observe(f"{node.name}:candidate", candidate)
+    return y
+
+
+def _lstm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    """c' = f * c + i * g; h' = o * tanh(c'), through the projection where there is one."""
+    weight_ih, weight_hh, bias_ih, bias_hh = run.params(node, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    projection = run.params(node, "weight_hr")[0].T if "weight_hr" in node.params else None
+    x = inputs[0]
+    streams, steps, _ = x.shape
+    n = weight_ih.shape[0] // 4
+    h = run.initial(node.name, node.attrs["initial"], streams, weight_hh.shape[1])
+    c = run.initial(f"{node.name}:cell", node.attrs["initial_cell"], streams, n)
+    from_input = x @ weight_ih.T + bias_ih
+    recurrent = np.empty_like(from_input)
+    y = np.empty((streams, steps, weight_hh.shape[1]), run.dtype)
+    cell = np.empty((streams, steps, n), run.dtype)
+    across = np.ascontiguousarray(weight_hh.T)
+    for t in range(steps):
+        recurrent[:, t] = h @ across + bias_hh
+        a = from_input[:, t] + recurrent[:, t]
+        i, f, o = sigmoid(a[:, :n]), sigmoid(a[:, n : 2 * n]), sigmoid(a[:, 3 * n :])
+        c = f * c + i * np.tanh(a[:, 2 * n : 3 * n])
+        h = o * np.tanh(c)
+        h = h if projection is None else h @ projection
+        cell[:, t], y[:, t] = c, h
+    run.observe(f"{node.name}:gates_input", from_input)
+    run.observe(f"{node.name}:gates_recurrent", recurrent)
+    run.observe(f"{node.name}:cell", cell)
+    run.cells[node.output] = cell
+    return y
+
+
+def _rnn(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    """h' = act(W x + b_ih + U h + b_hh)."""
+    weight_ih, weight_hh, bias_ih, bias_hh = run.params(node, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    act = ACTIVATIONS[node.attrs["activation"]]
+    x = inputs[0]
+    streams, steps, _ = x.shape
+    h = run.initial(node.name, node.attrs["initial"], streams, len(weight_hh))
+    from_input = x @ weight_ih.T + bias_ih
+    recurrent, y = np.empty_like(from_input), np.empty_like(from_input)
+    for t in range(steps):
+        recurrent[:, t] = h @ weight_hh.T + bias_hh
+        h = act(from_input[:, t] + recurrent[:, t])
+        y[:, t] = h
+    run.observe(f"{node.name}:gates_input", from_input)
+    run.observe(f"{node.name}:gates_recurrent", recurrent)
     return y
 
 
@@ -162,6 +216,9 @@ def _layer_norm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
 OPS: dict[str, Callable[[Node, list[np.ndarray], _Run], np.ndarray]] = {
     "linear": _linear,
     "gru": _gru,
+    "lstm": _lstm,
+    "rnn": _rnn,
+    "cell": lambda node, inputs, run: run.cells[node.inputs[0]],
     "activation": _activation,
     "affine": _affine,
     "add": lambda node, inputs, run: inputs[0] + inputs[1],

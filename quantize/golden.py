@@ -23,15 +23,15 @@ def golden_vectors(tables: Tables, steps: int) -> Golden:
         x[1::2] //= 16
         x[-3:] = np.array([32767, -32768, 0], np.int16)[-min(steps, 3) :, None]
         inputs.append(x)
-    units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
+    rows = tables.state_rows
     initial = [
-        rng.integers(-32768, 32768, sum(units[name] for name in given.layers)).astype(np.int16)
+        rng.integers(-32768, 32768, sum(rows[row][1].size for row in given.layers)).astype(np.int16)
         for given in tables.state_inputs
     ]
     run = Net(tables).run([x[None] for x in inputs], [x[None] for x in initial] if initial else None)
     return Golden(
         inputs=inputs,
         outputs=[y[0] for y in run.outputs],
-        states=[run.states[name][0] for name in units],
+        states=[run.states[layer.name][0] for layer in tables.states],
         initial=initial or None,
     )

@@ -24,6 +24,13 @@ class Node:
     linear       x        -                                                    weight [N, M], bias [N]
     gru          x        activation "tanh"|"relu"|..., reset_after bool,      weight_ih [3N, M], weight_hh [3N, N],
                           initial: (state input name, row) or None             bias_ih [3N], bias_hh [3N]; gates r, z, n
+    lstm         x        initial, initial_cell: (state input name, row)       weight_ih [4N, M], weight_hh [4N, P],
+                          or None                                              bias_ih [4N], bias_hh [4N]; gates i f g o
+                                                                               weight_hr [P, N], or no
+                                                                               projection and P = N
+    rnn          x        activation "tanh"|"relu", initial as of gru          weight_ih [N, M], weight_hh [N, N],
+                                                                               bias_ih [N], bias_hh [N]
+    cell         y        - (y: the output of an lstm node; gives its cell)    -
     activation   x        activation "sigmoid"|"tanh"|"relu"                   -
     affine       x        fold: True from a batch norm (goes into the linear   scale [N], offset [N]
                           before it); frac: a format that is known
@@ -39,7 +46,7 @@ class Node:
     slice        x        start, stop                                          -
 
     affine is scale * x + offset, feature by feature. Bias arrays are always present (zeros when the module has none).
-    A one-layer, one-direction gru per node.
+    A one-layer, one-direction gru, lstm or rnn per node.
     """
 
     op: str
@@ -56,8 +63,8 @@ class Argument:
     """One argument of the model.
 
     kind "frames": axes is one atom per axis, from "batch", "time", "feature"; tensor names the graph tensor.
-    kind "state":  an initial recurrent state; axes also use "layer" (rows, in order, of `layers` gru node names) and
-                   "one" (an axis of length 1).
+    kind "state":  an initial recurrent state; axes also use "layer" (rows, in order, of `layers`: names of recurrent
+                   nodes, "NODE:cell" for the cell of an lstm node) and "one" (an axis of length 1).
     """
 
     name: str
@@ -74,7 +81,7 @@ class Result:
 
     axes: per axis a tuple of atoms ("batch", "time", "feature", "layer"), in order: () is an axis of length 1, a longer
           tuple a merged axis. Without "time" the result is the last step's value. tensors: one graph tensor, or one
-          per row of the "layer" axis. state: True when it is a returned recurrent state (h_n).
+          per row of the "layer" axis. state: True when it is a returned recurrent state (h_n, c_n).
     """
 
     name: str

@@ -31,13 +31,30 @@ class GruPlan:
 
 
 @dataclass(frozen=True)
+class LstmPlan:
+    """cell_frac: of the cell's int16 view; gate_frac: of both sums of every pre-activation."""
+
+    state_frac: int
+    gate_frac: int
+    cell_frac: int
+
+
+@dataclass(frozen=True)
+class RnnPlan:
+    """gate_frac: of both sums of the pre-activation."""
+
+    state_frac: int
+    gate_frac: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """frac per tensor; the activation fused into each linear node; formats inside each gru node; the calibrated
-    smallest and largest value of each tensor."""
+    """frac per tensor ("LSTM:cell" for the view of a cell); the activation fused into each linear node; formats inside
+    each recurrent node; the calibrated smallest and largest value of each tensor."""
 
     frac: dict[str, int]
     fused: dict[str, Node]
-    gru: dict[str, GruPlan]
+    recurrent: dict[str, GruPlan | LstmPlan | RnnPlan]
     limits: dict[str, float]
     span: dict[str, tuple[float, float]]
 
@@ -65,14 +82,19 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
     limits = {name: r.limit(percentile) * headroom for name, r in ranges.items()}
     fused = fuse(graph)
     frac: dict[str, int] = {}
-    gru: dict[str, GruPlan] = {}
+    recurrent: dict[str, GruPlan | LstmPlan | RnnPlan] = {}
     for argument in graph.signature.arguments:
         if argument.kind == "frames":
             frac[argument.tensor] = frac_for(limits[argument.tensor], what=f"input {argument.name}")
     for node in graph.nodes:
-        if node.op == "gru":
-            gru[node.name] = gru_formats(node, ranges, limits, headroom)
-            frac[node.output] = gru[node.name].state_frac
+        if node.op in RECURRENT:
+            formats = RECURRENT[node.op](node, ranges, limits, headroom)
+            recurrent[node.name] = formats
+            frac[node.output] = formats.state_frac
+            if isinstance(formats, LstmPlan):
+                frac[f"{node.output}:cell"] = formats.cell_frac
+        elif node.op == "cell":
+            frac[node.output] = frac[f"{node.inputs[0]}:cell"]
         else:
             if node.op == "function":
                 check_domain(
@@ -81,7 +103,7 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
             frac[node.output] = output_frac(node, fused.get(node.name), frac, limits)
     for linear, activation in fused.items():
         frac[next(n for n in graph.nodes if n.name == linear).output] = frac[activation.output]
-    return Plan(frac, fused, gru, limits, {name: (r.low, r.high) for name, r in ranges.items()})
+    return Plan(frac, fused, recurrent, limits, {name: (r.low, r.high) for name, r in ranges.items()})
 
 
 def fuse(graph: Graph) -> dict[str, Node]:
@@ -130,23 +152,59 @@ FINEST = {"mul": sum, "prelu": min, "minimum": max, "maximum": max}
 def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], headroom: float) -> GruPlan:
     """Bounded candidates leave a Q0.15 state, unless an initial state needs more room."""
     what = f"gru {node.name} ({node.where})"
-    initial = limits.get(f"{node.name}:initial", 0.0)
     bounded = node.attrs["activation"] in BOUNDED
     if bounded:
-        beyond = ranges[f"{node.name}:initial"].limit(None) > 1 if f"{node.name}:initial" in ranges else False
-        state_frac = min(15, frac_for(initial, what=what)) if beyond else 15
+        state_frac = bounded_state(node, ranges, limits, what)
     else:
         # the state's format holds the candidate too: a slow unit's candidates reach further than its states
         candidate = f"{node.name}:candidate"
         largest = limits[candidate]
         if node.attrs["activation"] == "relu":
             largest = min(largest, max(ranges[candidate].high, 0.0) * headroom)
+        initial = limits.get(f"{node.name}:initial", 0.0)
         state_frac = frac_for(max(limits[node.output], initial, largest), what=what)
-
-    def half(gate: str) -> int:
-        # both halves in 31 bits each, so that their sum cannot leave int32 on the calibrated range
-        largest = max(limits[f"{node.name}:{gate}_input"], limits[f"{node.name}:{gate}_recurrent"])
-        return frac_for(largest, bits=31, what=f"{what}, {gate} pre-activation")
-
     candidate_top = PRE_FRAC if bounded else state_frac + STATE_EXTRA
-    return GruPlan(state_frac, min(half("gates"), PRE_FRAC), min(half("candidate"), candidate_top))
+    return GruPlan(
+        state_frac,
+        min(half(node, "gates", limits, what), PRE_FRAC),
+        min(half(node, "candidate", limits, what), candidate_top),
+    )
+
+
+def lstm_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], headroom: float) -> LstmPlan:
+    """The cell takes what was calibrated and its headroom; a projection's output likewise, else the view is Q0.15."""
+    what = f"lstm {node.name} ({node.where})"
+    cell = max(limits[f"{node.name}:cell"], limits.get(f"{node.name}:cell:initial", 0.0))
+    cell_frac = min(15, frac_for(cell, what=f"{what}, cell"))
+    if "weight_hr" in node.params:
+        state_frac = frac_for(max(limits[node.output], limits.get(f"{node.name}:initial", 0.0)), what=what)
+    else:
+        state_frac = max(bounded_state(node, ranges, limits, what), 0)
+    return LstmPlan(state_frac, min(half(node, "gates", limits, what), PRE_FRAC), cell_frac)
+
+
+def rnn_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], headroom: float) -> RnnPlan:
+    """tanh leaves in Q0.15; ReLU in what was calibrated, its pre-activations 15 bits finer where they fit."""
+    what = f"rnn {node.name} ({node.where})"
+    if node.attrs["activation"] == "tanh":
+        state_frac, top = bounded_state(node, ranges, limits, what), PRE_FRAC
+    else:
+        state_frac = frac_for(max(limits[node.output], limits.get(f"{node.name}:initial", 0.0)), what=what)
+        top = state_frac + STATE_EXTRA
+    return RnnPlan(state_frac, min(half(node, "gates", limits, what), top))
+
+
+RECURRENT = {"gru": gru_formats, "lstm": lstm_formats, "rnn": rnn_formats}
+
+
+def bounded_state(node: Node, ranges: dict[str, Range], limits: dict[str, float], what: str) -> int:
+    """Of a state that stays within +-1: Q0.15, unless an initial state needs more room."""
+    initial = f"{node.name}:initial"
+    beyond = initial in ranges and ranges[initial].limit(None) > 1
+    return min(15, frac_for(limits[initial], what=what)) if beyond else 15
+
+
+def half(node: Node, gate: str, limits: dict[str, float], what: str) -> int:
+    """Both halves in 31 bits each, so that their sum cannot leave int32 on the calibrated range."""
+    largest = max(limits[f"{node.name}:{gate}_input"], limits[f"{node.name}:{gate}_recurrent"])
+    return frac_for(largest, bits=31, what=f"{what}, {gate} pre-activation")

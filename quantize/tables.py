@@ -91,7 +91,7 @@ class Builder:
         )
 
     def gru(self, node: Node) -> None:
-        plan, p = self.plan.gru[node.name], node.params
+        plan, p = self.plan.recurrent[node.name], node.params
         units, columns = p["weight_hh"].shape[1], p["weight_ih"].shape[1]
         order = np.r_[units : 2 * units, 0:units, 2 * units : 3 * units]  # torch's r z n to the lineage's z r h
         x_frac = self.frac(node.inputs[0])
@@ -119,11 +119,68 @@ class Builder:
         )
         arrays = {}
         for side, (w, b, frac) in sides.items():
-            m = self.matrix(node, side, w, b, frac, np.repeat([gate_frac, gate_frac, candidate_frac], units))
-            ints[f"{side}_acc_bits"] = m.proof.acc_bits
-            arrays |= {f"{side}_{key}": getattr(m, key) for key in ("weights", "bias", "mult", "shift")}
+            self.side(node, side, w, b, frac, np.repeat([gate_frac, gate_frac, candidate_frac], units), ints, arrays)
         self.tensor(node.output, plan.state_frac, "state", owner=node.name)
         self.emit("gru_i16", node.name, node.inputs, node.output, ints, arrays)
+
+    def lstm(self, node: Node) -> None:
+        plan, p = self.plan.recurrent[node.name], node.params
+        outputs, projected = p["weight_hh"].shape[1], "weight_hr" in p
+        ints = dict(
+            nb_inputs=p["weight_ih"].shape[1],
+            nb_neurons=p["weight_ih"].shape[0] // 4,
+            nb_outputs=outputs,
+            projected=int(projected),
+            cell_frac=plan.cell_frac,
+            state_frac=plan.state_frac,
+        )
+        arrays: dict[str, np.ndarray] = {}
+        ints["gate_shift"] = self.meeting(node, plan, PRE_FRAC, PRE_FRAC, ints, arrays)
+        if projected:
+            w = p["weight_hr"]
+            if finest_target(w, 15, self.bits(node.name, "projection")) < plan.state_frac:
+                raise PlanError(f"lstm {node.name} ({node.where}): its projection is too large beside its outputs")
+            self.side(node, "projection", w, np.zeros(outputs), 15, plan.state_frac, ints, arrays)
+        self.tensor(node.output, plan.state_frac, "state", owner=node.name)
+        self.emit("lstm_i16", node.name, node.inputs, node.output, ints, arrays)
+
+    def rnn(self, node: Node) -> None:
+        plan, activation = self.plan.recurrent[node.name], node.attrs["activation"]
+        units, columns = node.params["weight_ih"].shape
+        ints = dict(nb_inputs=columns, nb_neurons=units, activation=ACTIVATIONS[activation], state_frac=plan.state_frac)
+        arrays: dict[str, np.ndarray] = {}
+        top = PRE_FRAC if activation in BOUNDED else plan.state_frac + STATE_EXTRA
+        ints["shift"] = self.meeting(node, plan, top, 31, ints, arrays)
+        self.tensor(node.output, plan.state_frac, "state", owner=node.name)
+        self.emit("rnn_i16", node.name, node.inputs, node.output, ints, arrays)
+
+    def meeting(self, node: Node, plan, top: int, limit: int, ints: dict, arrays: dict) -> int:
+        """The two matrices of a node whose rows share one format; returns the shift that brings their sum to `top`."""
+        p, x_frac = node.params, self.frac(node.inputs[0])
+        sides = {
+            "input": (p["weight_ih"], p["bias_ih"], x_frac),
+            "recurrent": (p["weight_hh"], p["bias_hh"], plan.state_frac),
+        }
+        finest = [finest_target(w, frac, self.bits(node.name, side)) for side, (w, _, frac) in sides.items()]
+        target = min(plan.gate_frac, *finest)
+        if top - target > limit:
+            raise PlanError(
+                f"{node.op} {node.name} ({node.where}): pre-activations need {target} fractional bits where {top} are "
+                "computed; scale the features down"
+            )
+        for side, (w, b, frac) in sides.items():
+            self.side(node, side, w, b, frac, target, ints, arrays)
+        return top - target
+
+    def side(self, node: Node, side: str, w, b, frac: int, target, ints: dict, arrays: dict) -> None:
+        """Rounds one matrix of several into a layer's record."""
+        m = self.matrix(node, side, w, b, frac, target)
+        ints[f"{side}_acc_bits"] = m.proof.acc_bits
+        arrays |= {f"{side}_{key}": getattr(m, key) for key in ("weights", "bias", "mult", "shift")}
+
+    def cell(self, node: Node) -> None:
+        self.tensor(node.output, self.plan.frac[node.output])
+        self.emit("cell_i16", node.name, node.inputs, node.output, dict(n=self.graph.widths[node.output]))
 
     def activation(self, node: Node) -> None:
         if any(fused is node for fused in self.plan.fused.values()):
@@ -198,6 +255,9 @@ class Builder:
 BUILDERS: dict[str, Callable[[Builder, Node], None]] = FUNCTION_BUILDERS | {
     "linear": Builder.linear,
     "gru": Builder.gru,
+    "lstm": Builder.lstm,
+    "rnn": Builder.rnn,
+    "cell": Builder.cell,
     "activation": Builder.activation,
     "affine": Builder.affine,
     "add": Builder.add,

@@ -152,7 +152,7 @@ class Builder:
 
     shapes:  the export's sizes of every program node that is a tensor, symbolic ones made concrete.
     states:  arguments found to be initial states (infer).
-    claims:  (argument, row) -> gru node that starts from it (build).
+    claims:  (argument, row) -> the recurrent node that starts from it, "NODE:cell" for its cell (build).
     """
 
     infer: bool
@@ -335,8 +335,8 @@ class Builder:
         for value in inputs:
             if value.kind == "initial":
                 raise self.refusal(
-                    f"computes with {value.tensors[0][0]!r}, which is the initial state of a GRU: a state argument can "
-                    "only be split into rows and given to GRUs"
+                    f"computes with {value.tensors[0][0]!r}, which is the initial state of a recurrent layer: a state "
+                    "argument can only be split into rows and given to such layers"
                 )
 
     def append(self, node: Node, width: int) -> None:
@@ -345,7 +345,7 @@ class Builder:
         self.widths[node.output] = width
 
     def claim(self, row: tuple[str, int], node: str) -> None:
-        """Make a state argument's row the initial state of a gru node."""
+        """Make a state argument's row the initial state of a recurrent node."""
         if row in self.claims:
             raise self.refusal(f"starts from row {row[1]} of {row[0]!r}, as {self.claims[row]!r} does already")
         self.claims[row] = node

@@ -1,4 +1,4 @@
-"""Handlers of torch operations that hold weights: Linear, matrix products, GRU.
+"""Handlers of torch operations that hold weights: Linear, matrix products, GRU, LSTM, RNN.
 
 To add a layer, write a function under `@handles("aten.<name>.<overload>")` that emits its graph node; the two walks
 need nothing else.
@@ -10,6 +10,7 @@ Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_ops.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -75,14 +76,68 @@ def _torch_gru(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[Value, Value]:
+    layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
+    attrs = {"activation": "tanh", "reset_after": True}
+    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "gru", attrs, batch_first)
+    return y, h_n
+
+
+@handles("aten.lstm.input")
+def _torch_lstm(
+    b: Builder,
+    x: Operand,
+    hx: Sequence[Operand],
+    params: Sequence[Operand],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Value, Value, Value]:
+    layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
+    initial = {"initial": hx[0], "initial_cell": hx[1]}
+    y, h_n, c_n = _recurrent(b, x, initial, layers, "lstm", {}, batch_first)
+    return y, h_n, c_n
+
+
+@handles("aten.rnn_tanh.input", "aten.rnn_relu.input")
+def _torch_rnn(
+    b: Builder,
+    x: Operand,
+    h0: Operand,
+    params: Sequence[Operand],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Value, Value]:
+    layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
+    attrs = {"activation": b.op.removeprefix("rnn_")}
+    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "rnn", attrs, batch_first)
+    return y, h_n
+
+
+def _per_layer(
+    b: Builder,
+    params: Sequence[Operand],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> list[dict[str, Operand | None]]:
+    """The parameters of each layer, under their names of Node."""
     if bidirectional:
         raise b.refusal("bidirectional=True needs the whole window; use one direction")
     if train and dropout > 0:
         raise b.refusal("was exported in training mode, where dropout acts; call model.eval() before the export")
-    per_layer = len(params) // num_layers
-    layers = [list(params[i * per_layer : (i + 1) * per_layer]) for i in range(num_layers)]
-    layers = [layer if has_biases else [*layer, None, None] for layer in layers]
-    return _gru(b, x, h0, layers, "tanh", True, batch_first)
+    count = len(params) // num_layers
+    names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if has_biases else []), "weight_hr"]
+    layers = [dict(zip(names, params[i * count : (i + 1) * count], strict=False)) for i in range(num_layers)]
+    return [{"bias_ih": None, "bias_hh": None} | layer for layer in layers]
 
 
 @handles("rtcore.gru.default")
@@ -98,21 +153,24 @@ def _own_gru(
     reset_after: bool,
     batch_first: bool,
 ) -> tuple[Value, Value]:
-    layers = [[weight_ih, weight_hh, bias_ih, bias_hh]]
-    return _gru(b, x, h0, layers, activation, reset_after, batch_first)
+    layers = [{"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}]
+    attrs = {"activation": activation, "reset_after": reset_after}
+    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "gru", attrs, batch_first)
+    return y, h_n
 
 
-def _gru(
+def _recurrent(
     b: Builder,
     x: Operand,
-    h0: Operand | None,
-    layers: list[list[Operand | None]],
-    activation: str,
-    reset_after: bool,
+    start: dict[str, Operand | None],
+    layers: list[dict[str, Operand | None]],
+    op: str,
+    attrs: dict[str, Any],
     batch_first: bool,
-) -> tuple[Value, Value]:
-    """One gru node per layer, each with its weight_ih, weight_hh, bias_ih, bias_hh; (y, h_n)."""
-    if any(isinstance(p, Value) for layer in layers for p in layer):
+) -> list[Value]:
+    """One node per layer. start: the initial states, under the names of their attributes in Node. Returns y and the
+    last states in the order of `start`."""
+    if any(isinstance(p, Value) for layer in layers for p in layer.values()):
         raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
     if not isinstance(x, Value):
         raise b.refusal("runs over a constant sequence; only sequences that come from the model's inputs are supported")
@@ -126,27 +184,37 @@ def _gru(
     b.bind(x.axes[time], "time")
     b.bind(streams, "batch")
     b.bind(x.axes[-1], "feature")
-    initial = _initial(b, h0, len(layers), streams, batched)
+    initial = {key: _initial(b, given, len(layers), streams, batched) for key, given in start.items()}
 
-    n = layers[0][1].shape[1]
+    width = layers[0]["weight_hh"].shape[1]
     base = b.name()
-    axes = (*x.axes[:-1], (Atom(n, "feature"),))
+    axes = (*x.axes[:-1], (Atom(width, "feature"),))
     tensors = x.tensors
     b.check_computable([x])
-    states = []
-    for i, (weight_ih, weight_hh, bias_ih, bias_hh) in enumerate(layers):
+    rows: dict[str, list[str]] = {key: [] for key in start}
+    cells = 0
+    for i, layer in enumerate(layers):
         name = base if len(layers) == 1 else b.unique(f"{base}.{i}")
-        params = {"weight_ih": b.array(weight_ih, "weight_ih"), "weight_hh": b.array(weight_hh, "weight_hh")}
-        for key, bias in (("bias_ih", bias_ih), ("bias_hh", bias_hh)):
-            params[key] = np.zeros(3 * n) if bias is None else b.array(bias, key)
-        attrs = {"activation": activation, "reset_after": reset_after, "initial": initial[i]}
-        if initial[i] is not None:
-            b.claim(initial[i], name)
-        b.append(Node("gru", name, tensors, name, attrs, params, b.where), n)
+        params = {key: b.array(p, key) for key, p in layer.items() if p is not None}
+        for key in ("bias_ih", "bias_hh"):
+            params.setdefault(key, np.zeros(len(params["weight_ih"])))
+        own = {key: given[i] for key, given in initial.items()}
+        for key, row in own.items():
+            if row is not None:
+                b.claim(row, f"{name}:cell" if key == "initial_cell" else name)
+        b.append(Node(op, name, tensors, name, attrs | own, params, b.where), width)
         tensors = (name,)
-        states.append(name)
-    h_axes = ((Atom(len(layers), "layer"),), *([streams] if batched else []), axes[-1])
-    return Value(tensors, axes, n), Value(tuple(states), h_axes, n, "h_n")
+        rows["initial"].append(name)
+        if "initial_cell" in rows:
+            cells = len(params["weight_ih"]) // 4
+            cell = b.unique(f"{name}.cell")
+            b.append(Node("cell", cell, tensors, cell, {}, {}, b.where), cells)
+            rows["initial_cell"].append(cell)
+    y = Value(tensors, axes, width)
+    lead = ((Atom(len(layers), "layer"),), *([streams] if batched else []))
+    widths = {"initial": width, "initial_cell": cells}
+    finals = [Value(tuple(rows[key]), (*lead, (Atom(widths[key], "feature"),)), widths[key], "h_n") for key in start]
+    return [y, *finals]
 
 
 def _initial(b: Builder, h0: Operand | None, count: int, streams: Axis, batched: bool) -> list[tuple[str, int] | None]:

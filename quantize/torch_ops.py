@@ -2,7 +2,7 @@
 
 To add an operation, write a function under `@handles("aten.<name>.<overload>")`; the two walks need nothing else.
 
-Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_layers.py` (Linear, GRU),
+Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_layers.py` (Linear, GRU, LSTM, RNN),
 `torch_program.py` (calls them).
 """
 
@@ -156,7 +156,7 @@ def _take(b: Builder, x: Value, dim: int, start: int, stop: int, drop: bool = Fa
         if not last:
             raise b.refusal(
                 "takes a part of the time axis; a streaming net sees one step at a time: take all steps, or the last "
-                "one with [-1] or [-1:] (a loop over the steps has to be a GRU layer)"
+                "one with [-1] or [-1:] (a loop over the steps has to be a recurrent layer)"
             )
         return x.moved((*before, *([] if drop else [()]), *after))
     if high <= low:

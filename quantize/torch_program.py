@@ -30,17 +30,20 @@ from quantize.torch_axes import HANDLERS, Atom, Builder, Value, op_name, place_o
 FLOATS = (torch.float32, torch.float64)
 
 SUPPORTED = (
-    "supported: nn.Linear, nn.GRU, quantize.nn.GRU, activation functions, softmax and LayerNorm over features, "
-    "BatchNorm1d in eval mode, clamp, minimum, maximum, cat, slices, + - * of tensors and constants, division by "
-    "constants, and moves of the batch and time axes"
+    "supported: nn.Linear, nn.GRU, nn.LSTM, nn.RNN, quantize.nn.GRU, activation functions, softmax and LayerNorm over "
+    "features, BatchNorm1d in eval mode, clamp, minimum, maximum, cat, slices, + - * of tensors and constants, division "
+    "by constants, and moves of the batch and time axes"
 )
 
 HINTS = {
-    "lstm": "nn.LSTM has no fixed-point kernel here; use nn.GRU",
-    "rnn_tanh": "use nn.GRU",
-    "rnn_relu": "use nn.GRU, or quantize.nn.GRU(activation='relu')",
+    "lstm": "a packed sequence is not a stream; give the LSTM a padded tensor",
+    "rnn_tanh": "a packed sequence is not a stream; give the RNN a padded tensor",
+    "rnn_relu": "a packed sequence is not a stream; give the RNN a padded tensor",
     "gru": "a packed sequence is not a stream; give the GRU a padded tensor",
     "gru_cell": "use nn.GRU over the sequence instead of a loop over nn.GRUCell",
+    "lstm_cell": "use nn.LSTM over the sequence instead of a loop over nn.LSTMCell",
+    "rnn_tanh_cell": "use nn.RNN over the sequence instead of a loop over nn.RNNCell",
+    "rnn_relu_cell": "use nn.RNN over the sequence instead of a loop over nn.RNNCell",
     "slice_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "select_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "cond": "a step has no branches; compute both sides and combine them",
@@ -441,10 +444,10 @@ def _finish(
             continue
         layers = tuple(builder.claims.get(row, "") for row in values[name].tensors)
         for row, layer in enumerate(layers):
-            if layer not in kept:
+            if layer.partition(":")[0] not in kept:
                 raise UnsupportedError(
-                    f"row {row} of argument {name!r}, an initial state, starts no GRU that a result depends on; take "
-                    "it out of the state"
+                    f"row {row} of argument {name!r}, an initial state, starts no recurrent layer that a result "
+                    "depends on; take it out of the state"
                 )
         arguments.append(Argument(name, kind, axes, layers=layers, width=width))
         notes.append(f"{name} is the initial state of {', '.join(layers)}")

@@ -10,8 +10,10 @@ from rtcore.elementwise_i16 import ElementwiseI16
 from rtcore.function_i16 import FunctionI16
 from rtcore.gru_f32 import GruF32
 from rtcore.gru_i16 import GruI16
+from rtcore.lstm_i16 import LstmI16
 from rtcore.net import Net, NetRun
 from rtcore.normalize_i16 import NormalizeI16
+from rtcore.rnn_i16 import RnnI16
 from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StateInput, Tables, Tensor
 
 __version__ = "0.1.0"
@@ -26,9 +28,11 @@ __all__ = [
     "GruF32",
     "GruI16",
     "Layer",
+    "LstmI16",
     "Net",
     "NetRun",
     "NormalizeI16",
+    "RnnI16",
     "StateInput",
     "Tables",
     "Tensor",

@@ -44,7 +44,36 @@ cdef extern from "rtcore.h" nogil:
     int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity)
     void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
                              int16_t *scratch)
-    void rtcore_gru_i16_set_state(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *values)
+
+    ctypedef struct rtcore_lstm_i16:
+        rtcore_matrix_i16 input
+        rtcore_matrix_i16 recurrent
+        rtcore_matrix_i16 projection
+        int nb_inputs
+        int nb_neurons
+        int nb_outputs
+        int gate_shift
+        int cell_frac
+        int state_frac
+
+    int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity)
+    void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
+                              int16_t *scratch)
+
+    ctypedef struct rtcore_rnn_i16:
+        rtcore_matrix_i16 input
+        rtcore_matrix_i16 recurrent
+        int nb_inputs
+        int nb_neurons
+        int activation
+        int shift
+        int state_frac
+
+    int rtcore_rnn_i16_check(const rtcore_rnn_i16 *rnn, int capacity)
+    void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int16_t *scratch)
+
+    void rtcore_state_i16_set(int32_t *wide, int16_t *view, const int16_t *values, int n)
+    void rtcore_state_i16_view(int16_t *output, const int32_t *wide, int n)
 
     void rtcore_activation_i16(int16_t *output, const int16_t *input, int n, int activation, int shift)
     void rtcore_add_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n,

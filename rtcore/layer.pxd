@@ -21,13 +21,22 @@ cdef class Layer:
     cdef int bind(self, const int16_t *a, const int16_t *b, int16_t *y) except -1
 
 
-cdef class Recurrent(Layer):
-    cdef int32_t *state         # [size], inside the object
-    cdef int16_t *view          # [size], inside the object
-    cdef readonly int size
+ctypedef struct Part:  # of a state, see rtcore.tables.StatePart
+    int32_t *wide      # [size] or NULL
+    int16_t *view      # [size] or NULL
+    int size
 
-    cdef void set_view(self, const int16_t *values) noexcept nogil
+
+cdef class Recurrent(Layer):
+    cdef Part parts[2]          # in the order of state_parts(table), inside the object
+    cdef int n_parts
+    cdef readonly int size      # elements of the state vector
+
+    cdef int hold_part(self, int32_t *wide, int16_t *view) except -1
+    cdef void clear(self) noexcept nogil
     cdef void poison(self, int byte) noexcept nogil
 
 
+cdef int check_width(object table) except -1
+cdef object sums_of(const rtcore_matrix_i16 *matrix, const int16_t[::1] x, int gates, int units)
 cdef int hold_matrix(rtcore_matrix_i16 *matrix, object packed) except -1

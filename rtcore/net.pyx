@@ -13,7 +13,7 @@ from libc.stdint cimport int16_t, int32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from rtcore.layer cimport Layer, Op, Recurrent
+from rtcore.layer cimport Layer, Op, Part, Recurrent
 
 from rtcore.dense_i16 import DenseI16
 from rtcore.elementwise_i16 import KINDS as ELEMENTWISE
@@ -21,12 +21,15 @@ from rtcore.elementwise_i16 import ElementwiseI16
 from rtcore.function_i16 import KINDS as FUNCTIONS
 from rtcore.function_i16 import FunctionI16
 from rtcore.gru_i16 import GruI16
+from rtcore.lstm_i16 import CellI16, LstmI16
 from rtcore.normalize_i16 import KINDS as NORMALIZATIONS
 from rtcore.normalize_i16 import NormalizeI16
-from rtcore.tables import SPEC_VERSION
+from rtcore.rnn_i16 import RnnI16
+from rtcore.tables import SPEC_VERSION, state_parts
 
-KINDS = {"dense_i16": DenseI16, "gru_i16": GruI16, **dict.fromkeys(ELEMENTWISE, ElementwiseI16)}
-KINDS |= dict.fromkeys(FUNCTIONS, FunctionI16) | dict.fromkeys(NORMALIZATIONS, NormalizeI16)
+KINDS = {"dense_i16": DenseI16, "gru_i16": GruI16, "lstm_i16": LstmI16, "rnn_i16": RnnI16, "cell_i16": CellI16}
+KINDS |= dict.fromkeys(ELEMENTWISE, ElementwiseI16) | dict.fromkeys(FUNCTIONS, FunctionI16)
+KINDS |= dict.fromkeys(NORMALIZATIONS, NormalizeI16)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class NetRun:
     """What a run gives. S streams, T steps.
 
     outputs:     int16 [S, T, width] per output.
-    states:      recurrent layer -> int32 [S, N] after the last step, Q(state_frac + 15).
+    states:      recurrent layer -> int32 [S, N] after the last step: rtcore.tables.state_parts says what its N are.
     trace:       tensor -> int16 [S, T, width], every tensor of the net; None unless asked for.
     state_trace: recurrent layer -> int32 [S, T, N]; None unless asked for.
     saturated:   layer -> values clipped by more than one LSB during the run.
@@ -51,7 +54,9 @@ ctypedef struct Copy:  # a vector that moves between a net's fixed buffer and ro
     int16_t *buffer
     int16_t *rows
     Py_ssize_t width
-    int after  # index of the op that it is copied after; -1: before the first
+    Py_ssize_t stride  # int16 elements from row to row
+    bint widen         # rows are int32
+    int after          # index of the op that it is copied after; -1: before the first
 
 
 cdef class Net:
@@ -119,6 +124,7 @@ cdef class Net:
         if tensor is None:
             raise ValueError(f"tensor {name}: used by a layer, but not in the tables")
         cdef Recurrent owner
+        cdef Part part
         if tensor.place == "alias":
             whole = self.tables.tensors.get(tensor.owner)
             if whole is None or tensor.offset + tensor.width > whole.width:
@@ -127,24 +133,28 @@ cdef class Net:
             return self.address(tensor.owner) + <Py_ssize_t>tensor.offset
         if tensor.place == "state":
             owner = self.by_name[tensor.owner]
-            if owner.size != tensor.width:
-                raise ValueError(f"tensor {name}: width {tensor.width}, but {tensor.owner} has {owner.size} units")
-            return owner.view
+            part = owner.parts[owner.n_parts - 1]  # the last is what the layer gives out
+            if part.size != tensor.width:
+                raise ValueError(f"tensor {name}: width {tensor.width}, but {tensor.owner} has {part.size} units")
+            return part.view
         return self.memory + <Py_ssize_t>self.offsets[name]
 
     cdef bind(self, Layer layer):
         """Points a layer's call at its tensors, after their widths have been compared."""
         table = layer.table
         tensors = self.tables.tensors
-        units = table.ints["nb_neurons" if "nb_neurons" in table.ints else "n"]
+        ints = table.ints
+        units = next(ints[key] for key in ("nb_outputs", "nb_neurons", "n") if key in ints)
         if tensors[table.output].width != units:
             raise ValueError(f"layer {table.name}: {units} outputs, tensor {table.output} holds "
                              f"{tensors[table.output].width}")
         if len(table.inputs) != (2 if "stride_b" in table.ints else 1):
             raise ValueError(f"layer {table.name}: {len(table.inputs)} inputs do not fit kind {table.kind}")
         for name, stride in zip(table.inputs, ("stride_a", "stride_b")):
-            expected = table.ints.get("nb_inputs", units if table.ints.get(stride, 1) else 1)
-            if name not in tensors or tensors[name].width != expected:
+            expected = ints.get("nb_inputs", units if ints.get(stride, 1) else 1)
+            if table.kind == "cell_i16" and name in tensors and tensors[name].place == "state":
+                layer.attach(self.by_name[tensors[name].owner])
+            elif name not in tensors or tensors[name].width != expected or table.kind == "cell_i16":
                 raise ValueError(f"layer {table.name}: expects an input of {expected}, tensor {name} does not fit")
         layer.bind(
             self.address(table.inputs[0]),
@@ -161,7 +171,7 @@ cdef class Net:
 
     @property
     def state(self):
-        """Recurrent layer -> int32 [N], Q(state_frac + 15); assign such a dict to restore it."""
+        """Recurrent layer -> int32 [N] (rtcore.tables.state_parts); assign such a dict to restore it."""
         return {table.name: self.by_name[table.name].get_state() for table in self.tables.states}
 
     @state.setter
@@ -174,21 +184,18 @@ cdef class Net:
 
     def set_initial(self, initial):
         """Sets states from int16 views: one [sum of units] array per state input of the model."""
-        cdef const int16_t[::1] values
-        cdef Recurrent layer
-        cdef Py_ssize_t start
+        rows = self.tables.state_rows
         if len(initial) != len(self.tables.state_inputs):
             raise ValueError(f"{len(initial)} initial states given, the model takes {len(self.tables.state_inputs)}")
         for state_input, given in zip(self.tables.state_inputs, initial):
             values = np.ascontiguousarray(given, np.int16)
-            units = sum(self.by_name[name].size for name in state_input.layers)
+            units = sum(rows[row][1].size for row in state_input.layers)
             if values.shape[0] != units:
                 raise ValueError(f"initial state {state_input.name}: {values.shape[0]} values, {units} expected")
-            start = 0
-            for name in state_input.layers:
-                layer = self.by_name[name]
-                layer.set_view(&values[start])
-                start += layer.size
+            for row in state_input.layers:
+                table, part = rows[row]
+                self.by_name[table.name].set_part(state_parts(table).index(part), values[:part.size])
+                values = values[part.size:]
 
     def poison(self, int byte):
         """Fills all memory that holds nothing between steps; no number may change (tests prove it)."""
@@ -230,7 +237,7 @@ cdef class Net:
 
         outputs = [new(name) for name in self.tables.outputs]
         traces = {name: new(name) for name in self.tables.tensors} if trace else {}
-        states = {t.name: np.empty((streams, t.ints["nb_neurons"]), np.int32) for t in self.tables.states}
+        states = {t.name: np.empty((streams, self.by_name[t.name].size), np.int32) for t in self.tables.states}
         state_traces = {name: np.empty((streams, steps, s.shape[1]), np.int32) for name, s in states.items()}
         if self.running:
             raise RuntimeError("this Net is running in another thread; make one Net per thread")
@@ -260,8 +267,10 @@ cdef class Net:
 
     cdef stream(self, Py_ssize_t s, list inputs, list outputs, dict traces, dict state_traces):
         """All steps of one stream without the GIL; copies in, ops, copies out."""
-        cdef Py_ssize_t n_in = len(inputs), n_out = len(outputs) + len(traces), n_state = len(state_traces), i = 0
+        cdef Py_ssize_t n_in = len(inputs), n_out = len(outputs) + len(traces), n_state = len(state_traces), i = 0, at
         cdef Copy *copies = <Copy *>calloc(n_in + n_out + 2 * n_state + 1, sizeof(Copy))
+        cdef Part part
+        cdef int16_t *target
         cdef int16_t[:, :, ::1] rows
         cdef int32_t[:, :, ::1] state_rows
         cdef Recurrent owner
@@ -271,42 +280,34 @@ cdef class Net:
         try:
             for name, array in zip(self.tables.inputs, inputs):
                 rows = array
-                copies[i] = Copy(self.address(name), &rows[s, 0, 0], rows.shape[2], -1)
+                copies[i] = Copy(self.address(name), &rows[s, 0, 0], rows.shape[2], rows.shape[2], False, -1)
                 i += 1
-            last = len(self.tables.layers)
-            writers = self.last_writers()
+            last = self.n_ops - 1
+            writers = self.tables.last_writers()
             for name, array in [*zip(self.tables.outputs, outputs), *traces.items()]:
                 rows = array
-                copies[i] = Copy(self.address(name), &rows[s, 0, 0], rows.shape[2], writers[name])
+                copies[i] = Copy(self.address(name), &rows[s, 0, 0], rows.shape[2], rows.shape[2], 0, writers[name])
                 i += 1
             for name, array in state_traces.items():
                 owner = self.by_name[name]
                 state_rows = array
-                copies[i] = Copy(<int16_t *>owner.state, <int16_t *>&state_rows[s, 0, 0], 2 * owner.size, last - 1)
-                i += 1
+                at = 0
+                for part in owner.parts[:owner.n_parts]:
+                    target = <int16_t *>&state_rows[s, 0, at]
+                    copies[i] = Copy(part.view, target, part.size, 2 * owner.size, True, last)
+                    if part.wide != NULL:
+                        copies[i] = Copy(<int16_t *>part.wide, target, 2 * part.size, 2 * owner.size, False, last)
+                    at += part.size
+                    i += 1
             with nogil:
                 self.steps(copies, n_in, i, steps)
         finally:
             free(copies)
 
-    cdef dict last_writers(self):
-        """Tensor -> index of the op after which it holds this step's value (-1: an input). An arena's elements may be
-        another tensor's later in the step."""
-        tensors = self.tables.tensors
-
-        def root(name):
-            while tensors[name].place == "alias":
-                name = tensors[name].owner
-            return name
-
-        written = {name: -1 for name in tensors}
-        for i, table in enumerate(self.tables.layers):
-            written[root(table.output)] = i
-        return {name: written[root(name)] for name in tensors}
-
     cdef void steps(self, Copy *copies, Py_ssize_t n_in, Py_ssize_t n_copies, Py_ssize_t steps) noexcept nogil:
-        cdef Py_ssize_t t, k
+        cdef Py_ssize_t t, k, n
         cdef int i
+        cdef Copy copy
         for t in range(steps):
             for k in range(n_in):
                 memcpy(copies[k].buffer, copies[k].rows + t * copies[k].width, copies[k].width * sizeof(int16_t))
@@ -314,6 +315,9 @@ cdef class Net:
                 if i >= 0:
                     self.ops[i].step(self.ops[i])
                 for k in range(n_in, n_copies):
-                    if copies[k].after == i:
-                        memcpy(copies[k].rows + t * copies[k].width, copies[k].buffer,
-                               copies[k].width * sizeof(int16_t))
+                    copy = copies[k]
+                    if copy.after == i and copy.widen:
+                        for n in range(copy.width):
+                            (<int32_t *>(copy.rows + t * copy.stride))[n] = copy.buffer[n]
+                    elif copy.after == i:
+                        memcpy(copy.rows + t * copy.stride, copy.buffer, copy.width * sizeof(int16_t))

@@ -107,12 +107,26 @@ def pack_dense(layer: Layer) -> PackedMatrix:
     return pack_matrix(*arrays, layer.ints["acc_bits"])
 
 
+def pack_side(layer: Layer, side: str, gates: int, units: int, columns: int) -> PackedMatrix:
+    """One matrix of several, `gates` * `units` rows."""
+    arrays = take_matrix(layer, f"{side}_", gates * units, columns)
+    return pack_matrix(*arrays, layer.ints[f"{side}_acc_bits"], gates)
+
+
 def pack_gru(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
     """The input and the recurrent matrix of a gru_i16 layer (rows z, r, h)."""
-    units = layer.ints["nb_neurons"]
+    inputs, units = layer.ints["nb_inputs"], layer.ints["nb_neurons"]
+    return pack_side(layer, "input", 3, units, inputs), pack_side(layer, "recurrent", 3, units, units)
 
-    def pack(side: str, columns: int) -> PackedMatrix:
-        arrays = take_matrix(layer, f"{side}_", 3 * units, columns)
-        return pack_matrix(*arrays, layer.ints[f"{side}_acc_bits"], gates=3)
 
-    return pack("input", layer.ints["nb_inputs"]), pack("recurrent", units)
+def pack_lstm(layer: Layer) -> tuple[PackedMatrix, ...]:
+    """The input and the recurrent matrix of an lstm_i16 layer (rows i, f, g, o), and its projection if it has one."""
+    inputs, units, outputs = (layer.ints[name] for name in ("nb_inputs", "nb_neurons", "nb_outputs"))
+    packed = pack_side(layer, "input", 4, units, inputs), pack_side(layer, "recurrent", 4, units, outputs)
+    return (*packed, pack_side(layer, "projection", 1, outputs, units)) if layer.ints["projected"] else packed
+
+
+def pack_rnn(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
+    """The input and the recurrent matrix of an rnn_i16 layer."""
+    inputs, units = layer.ints["nb_inputs"], layer.ints["nb_neurons"]
+    return pack_side(layer, "input", 1, units, inputs), pack_side(layer, "recurrent", 1, units, units)

@@ -54,8 +54,48 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class StatePart:
+    """A part of what a recurrent layer remembers. A layer's state is one int32 vector, part after part.
+
+    row:   its name in StateInput.layers: the layer's own for what the layer gives out, "LAYER:cell" for a cell.
+    size, start: its elements, and where they begin in the vector.
+    frac:  of its int16 view.
+    wide:  member of the layer's C struct that keeps it as int32 in Q(frac + 15), as the vector does; "" where the view
+           is all there is, and is what stands in the vector.
+    view:  member that keeps the int16 view; "" where none is kept.
+    """
+
+    row: str
+    size: int
+    start: int
+    frac: int
+    wide: str
+    view: str
+
+
+def state_parts(layer: Layer) -> tuple[StatePart, ...]:
+    """In the order of the layer's vector and of its C struct; () for a layer without a state."""
+    i, name = layer.ints, layer.name
+    if layer.kind == "gru_i16":
+        return (StatePart(name, i["nb_neurons"], 0, i["state_frac"], "h", "view"),)
+    if layer.kind == "lstm_i16":
+        return (
+            StatePart(f"{name}:cell", i["nb_neurons"], 0, i["cell_frac"], "c", ""),
+            StatePart(name, i["nb_outputs"], i["nb_neurons"], i["state_frac"], "", "view"),
+        )
+    if layer.kind == "rnn_i16":
+        return (StatePart(name, i["nb_neurons"], 0, i["state_frac"], "", "view"),)
+    return ()
+
+
+def state_size(layer: Layer) -> int:
+    """Elements of a recurrent layer's state vector."""
+    return sum(part.size for part in state_parts(layer))
+
+
+@dataclass(frozen=True)
 class StateInput:
-    """A model argument that sets initial states: int16 views, one row per recurrent layer in `layers`."""
+    """A model argument that sets initial states: int16 views, one row per name in `layers` (see StatePart.row)."""
 
     name: str
     layers: tuple[str, ...]
@@ -84,9 +124,37 @@ class Tables:
     @property
     def states(self) -> tuple[Layer, ...]:
         """The recurrent layers, in execution order."""
-        return tuple(layer for layer in self.layers if layer.kind == "gru_i16")
+        return tuple(layer for layer in self.layers if state_parts(layer))
+
+    @property
+    def state_rows(self) -> dict[str, tuple[Layer, StatePart]]:
+        """Row -> the recurrent layer and the part of its state, in execution order, what a layer gives out first."""
+        return {part.row: (layer, part) for layer in self.states for part in reversed(state_parts(layer))}
+
+    def state_row(self, name: str) -> str:
+        """The row of the state that tensor `name` shows: a recurrent layer's output, or a copy of its cell."""
+        tensor = self.tensors[name]
+        if tensor.place == "state":
+            return tensor.owner
+        reader = next(layer for layer in self.layers if layer.kind == "cell_i16" and layer.output == name)
+        return f"{self.tensors[reader.inputs[0]].owner}:cell"
+
+    def last_writers(self) -> dict[str, int]:
+        """Tensor -> index of the layer after which it holds the step's value (-1: an input). An arena's elements may be
+        another tensor's later in the step."""
+
+        def root(name: str) -> str:
+            while self.tensors[name].place == "alias":
+                name = self.tensors[name].owner
+            return name
+
+        written = dict.fromkeys(self.tensors, -1)
+        for i, layer in enumerate(self.layers):
+            written[root(layer.output)] = i
+        return {name: written[root(name)] for name in self.tensors}
 
     @property
     def max_neurons(self) -> int:
         """The widest vector any layer touches: RTCORE_MAX_NEURONS for this net."""
-        return max(t.width for t in self.tensors.values())
+        units = [layer.ints.get("nb_neurons", 0) for layer in self.layers]  # more than the outputs where these project
+        return max(*units, 0, *(t.width for t in self.tensors.values()))

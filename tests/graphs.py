@@ -26,6 +26,25 @@ def gru_node(name, x, rng, inputs, units, activation="tanh", reset_after=True, s
     return Node("gru", name, (x,), name, attrs, params, "graphs.py")
 
 
+def uniform(rng, units, scale, **shapes) -> dict:
+    bound = scale / np.sqrt(units)
+    return {key: rng.uniform(-bound, bound, shape) for key, shape in shapes.items()}
+
+
+def lstm_node(name, x, rng, inputs, units, outputs=0, scale=1.0, initial=None, initial_cell=None) -> Node:
+    """outputs: those of a projection; 0 for none."""
+    shapes = dict(weight_ih=(4 * units, inputs), weight_hh=(4 * units, outputs or units))
+    shapes |= dict(bias_ih=4 * units, bias_hh=4 * units) | (dict(weight_hr=(outputs, units)) if outputs else {})
+    attrs = dict(initial=initial, initial_cell=initial_cell)
+    return Node("lstm", name, (x,), name, attrs, uniform(rng, units, scale, **shapes), "graphs.py")
+
+
+def rnn_node(name, x, rng, inputs, units, activation="tanh", scale=1.0, initial=None) -> Node:
+    shapes = dict(weight_ih=(units, inputs), weight_hh=(units, units), bias_ih=units, bias_hh=units)
+    attrs = dict(activation=activation, initial=initial)
+    return Node("rnn", name, (x,), name, attrs, uniform(rng, units, scale, **shapes), "graphs.py")
+
+
 def linear_node(name, x, rng, inputs, outputs, scale=1.0) -> Node:
     bound = scale / np.sqrt(inputs)
     params = dict(weight=rng.uniform(-bound, bound, (outputs, inputs)), bias=rng.uniform(-bound, bound, outputs))

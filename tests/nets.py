@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
+from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor, state_parts
 
 FUNCTIONS = ("table_i16", "clamp_i16", "prelu_i16", "sqrt_i16", "softmax_i16", "log_softmax_i16", "layernorm_i16")
 ACC32_LIMIT = 2**31 - 2**27  # of sum |w| * 32768 + |bias|: the rest is for the rounding half
@@ -128,6 +128,59 @@ class Builder:
         y = self.tensor(f"{name}.view", n, frac, "state", owner=name)
         return self.emit("gru_i16", (x,), y, ints, arrays)
 
+    def sides(self, x: str, read: int, n: int, targets: list[float], bits=None, acc=None) -> tuple[dict, dict]:
+        """(ints, arrays) of an input and a recurrent matrix: n rows per target; the latter reads `read` elements."""
+        arrays, ints = {}, {}
+        for which, columns in (("input", self.tensors[x].width), ("recurrent", read)):
+            width, mult, wide = self.form(bits, acc)
+            parts = [self.rows(n, columns, target, width, mult, wide) for target in targets]
+            arrays |= {f"{which}_{key}": np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            ints[f"{which}_acc_bits"] = wide
+        return ints, arrays
+
+    def lstm(self, x: str, n: int, outputs: int = 0, bits=None, acc=None) -> str:
+        """outputs: those of a projection; 0 for none."""
+        gate, cell_frac = int(self.rng.integers(0, 7)), int(self.rng.integers(-4, 16))
+        frac = int(self.rng.integers(8, 16)) if outputs else 15 - 2 * int(self.rng.integers(2))
+        ints, arrays = self.sides(x, outputs or n, n, [22.5 - gate] * 4, bits, acc)
+        ints |= {"nb_inputs": self.tensors[x].width, "nb_neurons": n, "nb_outputs": outputs or n}
+        ints |= {"projected": outputs > 0, "gate_shift": gate, "cell_frac": cell_frac, "state_frac": frac}
+        if outputs:
+            width, mult, ints["projection_acc_bits"] = self.form(bits, acc)
+            rows = self.rows(outputs, n, 12.5, width, mult, ints["projection_acc_bits"])
+            arrays |= {f"projection_{key}": array for key, array in rows.items()}
+            arrays["projection_bias"] *= 0
+        return self.recurrent("lstm", x, outputs or n, frac, ints, arrays)
+
+    def rnn(self, x: str, n: int, activation: str = "", bits=None, acc=None) -> str:
+        activation = activation or ("relu" if self.coin() else "tanh")
+        frac, shift = int(self.rng.integers(8, 14)), int(self.rng.integers(0, 7))
+        frac = 15 - 2 * int(self.rng.integers(2)) if activation == "tanh" else frac
+        ints, arrays = self.sides(x, n, n, [(22.5 if activation == "tanh" else 27.0) - shift], bits, acc)
+        ints |= {"nb_inputs": self.tensors[x].width, "nb_neurons": n, "activation": ACTIVATIONS[activation]}
+        return self.recurrent("rnn", x, n, frac, ints | {"shift": shift, "state_frac": frac}, arrays)
+
+    def recurrent(self, kind: str, x: str, width: int, frac: int, ints: dict, arrays: dict) -> str:
+        name = f"{kind}.{len(self.layers)}"
+        y = self.tensor(f"{name}.view", width, frac, "state", owner=name)
+        return self.emit(f"{kind}_i16", (x,), y, ints, arrays)
+
+    def cell(self, lstm: str) -> str:
+        """A copy of the cell of the LSTM whose output is given."""
+        (layer,) = (layer for layer in self.layers if layer.output == lstm)
+        y = self.fresh(layer.ints["nb_neurons"], layer.ints["cell_frac"])
+        return self.emit("cell_i16", (lstm,), y, {"n": layer.ints["nb_neurons"]})
+
+    def memory(self, x: str, n: int) -> str:
+        """A recurrent layer of any kind; of an LSTM, sometimes its cell."""
+        how = self.rng.integers(4)
+        if how == 0:
+            return self.rnn(x, n)
+        if how == 1:
+            y = self.lstm(x, n, int(self.rng.integers(1, n + 1)) if self.coin() else 0)
+            return self.concat([y, self.cell(y)]) if self.coin() else y
+        return self.gru(x, n)
+
     def activation(self, x: str, into: str = "") -> str:
         t = self.tensors[x]
         kind = str(self.rng.choice(list(ACTIVATIONS)))
@@ -229,9 +282,11 @@ class Builder:
         )
 
 
-def random_tables(rng: np.random.Generator, max_width: int = 40, depth: int | None = None, gru: bool = True) -> Tables:
+def random_tables(
+    rng: np.random.Generator, max_width: int = 40, depth: int | None = None, memory: bool = True
+) -> Tables:
     """A net of random shape: one or two inputs, `depth` (1..3) random blocks, one or two outputs, and, half of the
-    time, initial states. With `gru` at least one recurrent layer."""
+    time, initial states. With `memory` at least one recurrent layer."""
     b = Builder(rng)
 
     def width() -> int:
@@ -254,21 +309,21 @@ def random_tables(rng: np.random.Generator, max_width: int = 40, depth: int | No
             return b.rescale(b.slice(inner, 1, b.tensors[inner].width - 1), int(rng.integers(0, 3)))
         if how > 5:
             return b.function(x)
-        return b.gru(x, width()) if gru else b.dense(x, width())
+        return b.memory(x, width()) if memory else b.dense(x, width())
 
     x = b.input(width())
     if b.coin():
         x = b.concat([x, b.input(width())])
     for _ in range(depth or int(rng.integers(1, 4))):
         x = widen(x)
-    if gru and not any(layer.kind == "gru_i16" for layer in b.layers):
-        x = b.gru(x, width())
+    if memory and not any(state_parts(layer) for layer in b.layers):
+        x = b.memory(x, width())
     name = b.tensor(f"y{len(b.outputs)}", width(), b.frac(), "output", index=0)
     b.outputs.append(name)
     y = b.dense(x, b.tensors[name].width, into=name)
     if b.coin():
         b.output(x if b.coin() else y)
-    recurrent = [layer.name for layer in b.layers if layer.kind == "gru_i16"]
+    recurrent = list(b.tables().state_rows)
     if not recurrent or b.coin():
         return b.tables()
     if len(recurrent) > 1 and b.coin():
@@ -301,9 +356,9 @@ def random_frames(rng: np.random.Generator, tables: Tables, steps: int) -> list[
 
 def random_initial(rng: np.random.Generator, tables: Tables) -> list[np.ndarray] | None:
     """int16 [sum of units] per state input; None when the net takes none."""
-    units = {layer.name: layer.ints["nb_neurons"] for layer in tables.states}
+    rows = tables.state_rows
     return [
-        rng.integers(-32768, 32768, sum(units[name] for name in state.layers)).astype(np.int16)
+        rng.integers(-32768, 32768, sum(rows[row][1].size for row in state.layers)).astype(np.int16)
         for state in tables.state_inputs
     ] or None
 
@@ -315,6 +370,17 @@ def gru_net(rng: np.random.Generator, inputs: int, units: int, outputs: int, bit
     y = b.tensor("y0", outputs, 11, "output", index=0)
     b.outputs.append(y)
     b.dense(x, outputs, "linear", bits, acc, into=y)
+    return b.tables()
+
+
+def memory_net(rng: np.random.Generator, bits: int, acc: int) -> Tables:
+    """Every recurrent kind one after the other: LSTM, projected LSTM and its cell, both RNNs, GRU; a linear output."""
+    b = Builder(rng)
+    x = b.lstm(b.lstm(b.input(20), 24, 0, bits, acc), 32, 12, bits, acc)
+    x = b.gru(b.rnn(b.rnn(b.concat([x, b.cell(x)]), 16, "relu", bits, acc), 9, "tanh", bits, acc), 10, "tanh")
+    y = b.tensor("y0", 5, 11, "output", index=0)
+    b.outputs.append(y)
+    b.dense(x, 5, "linear", bits, acc, into=y)
     return b.tables()
 
 

@@ -130,6 +130,45 @@ def gru(layer: Layer, x: list[int], h: list[int]) -> list[int]:
     return new
 
 
+def meeting(layer: Layer, x: list[int], view: list[int], shift: int) -> list[int]:
+    """All pre-activations: both matrices' rows, requantized apart, meet in PRE."""
+    a = {name: array.tolist() for name, array in layer.arrays.items()}
+    sides = []
+    for which, vector in (("input", x), ("recurrent", view)):
+        names = (f"{which}_weights", f"{which}_bias", f"{which}_mult", f"{which}_shift")
+        sides.append(rows(*(a[name] for name in names), vector))
+    return [pre((p + q) * 2**shift) for p, q in zip(*sides, strict=True)]
+
+
+def lstm(layer: Layer, x: list[int], state: list[int]) -> list[int]:
+    """The next state: cells, then the view."""
+    ints = layer.ints
+    n, frac = ints["nb_neurons"], ints["cell_frac"]
+    cell, view = state[:n], state[n:]
+    a = meeting(layer, x, view, ints["gate_shift"])
+    new, hidden = [], []
+    for k in range(n):
+        i, f, g, o = a[k], a[n + k], a[2 * n + k], a[3 * n + k]
+        total = sigmoid_times(f, cell[k]) * 2 ** (15 - frac) + sigmoid_times(i, tanh_q30(g))
+        c = clip(half_up(total, 47 - frac), -ONE, ONE)
+        up = 7 - frac
+        t = tanh_q30(pre(c * 2**up if up >= 0 else half_up(c, -up)))
+        new.append(c)
+        hidden.append(act(half_up(sigmoid_times(o, t), 47 if ints["projected"] else 62 - ints["state_frac"])))
+    if ints["projected"]:
+        names = ("projection_weights", "projection_bias", "projection_mult", "projection_shift")
+        hidden = [act(v) for v in rows(*(layer.arrays[name].tolist() for name in names), hidden)]
+    return new + hidden
+
+
+def rnn(layer: Layer, x: list[int], view: list[int]) -> list[int]:
+    """The next view."""
+    a = meeting(layer, x, view, layer.ints["shift"])
+    if layer.ints["activation"] == TANH:
+        return [act(half_up(tanh_q30(v), 30 - layer.ints["state_frac"])) for v in a]
+    return [act(half_up(max(v, 0), 15)) for v in a]
+
+
 def sigmoid_times(a: int, v: int) -> int:
     """sigmoid(a) * v, exact, 32 more fractional bits."""
     small = sigma_minus(abs(a)) * v
@@ -283,18 +322,45 @@ FUNCTIONS = {
 # ------------------------------------------------------------------------------------------------------------- net --
 
 
+STEPS = {"gru_i16": gru, "lstm_i16": lstm, "rnn_i16": rnn}
+
+
+def views(layer: Layer, state: list[int]) -> dict[str, list[int]]:
+    """Row -> int16 view, of a recurrent layer's state vector."""
+    if layer.kind == "gru_i16":
+        return {layer.name: [view_of(v) for v in state]}
+    if layer.kind == "lstm_i16":
+        n = layer.ints["nb_neurons"]
+        return {f"{layer.name}:cell": [view_of(v) for v in state[:n]], layer.name: state[n:]}
+    return {layer.name: list(state)}
+
+
+def started(layer: Layer, given: dict[str, list[int]]) -> list[int]:
+    """The state vector whose views are given; zero where they are not."""
+    n = layer.ints["nb_neurons"]
+    if layer.kind == "gru_i16":
+        return [v * 2**15 for v in given.get(layer.name, [0] * n)]
+    if layer.kind == "lstm_i16":
+        cell = [v * 2**15 for v in given.get(f"{layer.name}:cell", [0] * n)]
+        return cell + given.get(layer.name, [0] * layer.ints["nb_outputs"])
+    return given.get(layer.name, [0] * n)
+
+
 def run(tables: Tables, inputs: list, initial: list | None = None, state: dict | None = None):
     """One stream. inputs: per input [T][F] ints (or int16 arrays [T, F]); initial: per state input the concatenated
-    int16 views; state: layer -> 32-bit state to continue from.
+    int16 views; state: layer -> state vector to continue from.
 
-    Returns (outputs: per output [T][width], trace: tensor -> [T][width], states: layer -> [T][N], 32 bits).
+    Returns (outputs: per output [T][width], trace: tensor -> [T][width], states: layer -> [T][N], state vectors).
     """
     frames = [[[int(v) for v in row] for row in x] for x in inputs]
-    states = {layer.name: [0] * layer.ints["nb_neurons"] for layer in tables.states}
+    recurrent = [layer for layer in tables.layers if layer.kind in STEPS]
+    widths = {row: len(v) for layer in recurrent for row, v in views(layer, started(layer, {})).items()}
+    rows_given: dict[str, list[int]] = {}
     for given, which in zip(initial or [], tables.state_inputs, strict=False):
-        values = [int(v) * 2**15 for v in given]
-        for name in which.layers:
-            states[name], values = values[: len(states[name])], values[len(states[name]) :]
+        left = [int(v) for v in given]
+        for row in which.layers:
+            rows_given[row], left = left[: widths[row]], left[widths[row] :]
+    states = {layer.name: started(layer, rows_given) for layer in recurrent}
     for name, values in (state or {}).items():
         states[name] = [int(v) for v in values]
     trace: dict[str, list] = {name: [] for name in tables.tensors}
@@ -321,10 +387,13 @@ def run(tables: Tables, inputs: list, initial: list | None = None, state: dict |
             given = [read(name) for name in layer.inputs]
             if layer.kind == "dense_i16":
                 write(layer.output, dense(layer, given[0]))
-            elif layer.kind == "gru_i16":
-                states[layer.name] = gru(layer, given[0], states[layer.name])
+            elif layer.kind in STEPS:
+                states[layer.name] = STEPS[layer.kind](layer, given[0], states[layer.name])
                 history[layer.name].append(states[layer.name])
-                write(layer.output, [view_of(v) for v in states[layer.name]])
+                write(layer.output, views(layer, states[layer.name])[layer.name])
+            elif layer.kind == "cell_i16":
+                owner = next(x for x in recurrent if x.output == layer.inputs[0])
+                write(layer.output, views(owner, states[owner.name])[f"{owner.name}:cell"])
             else:
                 write(layer.output, elementwise(layer, given))
         for name in tables.tensors:

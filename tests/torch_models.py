@@ -137,6 +137,37 @@ FORMS = {
     "gru from zeros": (hidden_state, {"rnn": lambda: nn.GRU(3, 4, num_layers=2, batch_first=True)}),
     "gru from new_zeros": (lambda self, x: self.rnn(x, x.new_zeros(1, len(x), 4))[0], GRU),
     "gru from zeros_like": (lambda self, x: self.rnn(x, torch.zeros_like(self.rnn(x)[1]))[0], GRU),
+    "lstm": (lambda self, x: self.rnn(x)[0], {"rnn": lambda: nn.LSTM(3, 4, batch_first=True)}),
+    "lstm with states": (
+        lambda self, x: (lambda y, states: (y, *states))(*self.rnn(x)),
+        {"rnn": lambda: nn.LSTM(3, 4, num_layers=2, batch_first=True)},
+    ),
+    "lstm with a projection": (
+        lambda self, x: (lambda y, states: (y, *states))(*self.rnn(x)),
+        {"rnn": lambda: nn.LSTM(3, 5, num_layers=2, proj_size=2, batch_first=True)},
+    ),
+    "lstm without bias, projected": (
+        lambda self, x: self.rnn(x)[0],
+        {"rnn": lambda: nn.LSTM(3, 5, bias=False, proj_size=2, batch_first=True)},
+    ),
+    "lstm time first": (lambda self, x: self.rnn(x.transpose(0, 1))[0], {"rnn": lambda: nn.LSTM(3, 4)}),
+    "lstm from zeros": (
+        lambda self, x: self.rnn(x, (x.new_zeros(1, len(x), 4), x.new_zeros(1, len(x), 4)))[0],
+        {"rnn": lambda: nn.LSTM(3, 4, batch_first=True)},
+    ),
+    "c_n[-1]": (
+        lambda self, x: self.fc(self.rnn(x)[1][1][-1]),
+        {"rnn": lambda: nn.LSTM(3, 4, num_layers=2, batch_first=True), "fc": lambda: nn.Linear(4, 2)},
+    ),
+    "h_n and c_n joined": (
+        lambda self, x: (lambda h, c: torch.cat([h[-1], c[-1]], -1))(*self.rnn(x)[1]),
+        {"rnn": lambda: nn.LSTM(3, 4, batch_first=True)},
+    ),
+    "rnn": (lambda self, x: self.rnn(x), {"rnn": lambda: nn.RNN(3, 4, num_layers=2, batch_first=True)}),
+    "rnn with relu": (
+        lambda self, x: self.rnn(x),
+        {"rnn": lambda: nn.RNN(3, 4, nonlinearity="relu", bias=False, batch_first=True)},
+    ),
     "own gru": (lambda self, x: self.rnn(x), {"rnn": lambda: own.GRU(3, 4, "relu", False, batch_first=True)}),
     "own gru without bias": (
         lambda self, x: self.rnn(x)[0],

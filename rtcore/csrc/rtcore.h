@@ -101,8 +101,52 @@ int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity);
  * reset_after 0 (else it may be NULL). input: i16 [nb_inputs], not overlapping the others. */
 void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
                          int16_t *scratch);
-/* The state whose view is given (view, i16 [nb_neurons]); with view == NULL all zeros. Sets both. */
-void rtcore_gru_i16_set_state(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *values);
+
+/* Long short-term memory, SPEC.md 5. Rows of input and recurrent come in groups of 4 units, gate by gate: group 4b is
+ * input (i), 4b+1 forget (f), 4b+2 candidate (g), 4b+3 output (o) of units 4b..4b+3, all requantized to
+ * Q(22 - gate_shift). projection.nb_rows 0: there is none, nb_outputs is nb_neurons. */
+typedef struct {
+    rtcore_matrix_i16 input;      /* Wx: 4 * round_up(nb_neurons, 4) rows of nb_inputs */
+    rtcore_matrix_i16 recurrent;  /* Rh: as many rows of nb_outputs */
+    rtcore_matrix_i16 projection; /* nb_outputs rounded up to 4 rows of nb_neurons, Q0.15 to Q(state_frac) */
+    int nb_inputs;
+    int nb_neurons;
+    int nb_outputs; /* of the view */
+    int gate_shift; /* 0..22 */
+    int cell_frac;  /* frac of the cell's int16 view, -16..15; the cell has 15 more */
+    int state_frac; /* frac of the view, 0..15; with a projection -16..30 */
+} rtcore_lstm_i16;
+
+/* capacity: number of elements of the scratch that steps will be given. */
+int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity);
+/* cell: i32 [nb_neurons], Q(cell_frac + 15), -2^30..2^30. view: i16 [nb_outputs], Q(state_frac): the layer's output, and
+ * what the next step's matrices read. scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not overlapping the others. */
+void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
+                          int16_t *scratch);
+
+/* h' = act(W x + b + R h + b'), act tanh or ReLU. Both matrices requantize to Q(22 - shift) for tanh, to
+ * Q(state_frac + 15 - shift) for ReLU. */
+typedef struct {
+    rtcore_matrix_i16 input;     /* Wx: nb_neurons rounded up to 4 rows of nb_inputs */
+    rtcore_matrix_i16 recurrent; /* Rh: as many rows of nb_neurons */
+    int nb_inputs;
+    int nb_neurons;
+    int activation;
+    int shift;      /* 0..31 */
+    int state_frac; /* frac of the view, -16..30; at most 15 for tanh */
+} rtcore_rnn_i16;
+
+/* capacity: number of elements of the scratch that steps will be given. */
+int rtcore_rnn_i16_check(const rtcore_rnn_i16 *rnn, int capacity);
+/* view: i16 [nb_neurons], Q(state_frac): state and output. scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not
+ * overlapping the others. */
+void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int16_t *scratch);
+
+/* A part of a recurrent state from its int16 view (values, i16 [n]; NULL for zeros): wide (i32 [n], 15 bits more), the
+ * kept view (i16 [n]), or both; what is NULL is not set. */
+void rtcore_state_i16_set(int32_t *wide, int16_t *view, const int16_t *values, int n);
+/* The int16 view of a part that is kept as i32 [n] alone. */
+void rtcore_state_i16_view(int16_t *output, const int32_t *wide, int n);
 
 /* Elementwise operations on vectors of n; every sum is exact and rounded once, then saturated. Shifts are in SPEC.md 6.
  * stride 0 repeats a single element. Output may be one of the inputs. */

@@ -77,8 +77,19 @@ static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
     return (int32_t)rtcore_asr64((int64_t)s * v + 2147483648LL, 32);
 }
 
+/* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated to PRE. shift 0..31 */
+static inline int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
+    return rtcore_sat32(((int64_t)a + b) * (int64_t)((uint64_t)1 << shift));
+}
+
 /* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */
 int32_t rtcore_sigma(int32_t a);
+
+/* sigmoid(a) * v, exact: 32 more fractional bits than v, |v| <= 2^30 */
+static inline int64_t rtcore_sigmoid_product(int32_t a, int32_t v) {
+    const int64_t part = (int64_t)rtcore_sigma(a) * v;
+    return a < 0 ? part : v * 4294967296LL - part;
+}
 
 /* tanh of a PRE in Q30: -(2^30-1)..2^30-1, odd */
 int32_t rtcore_tanh(int32_t a);

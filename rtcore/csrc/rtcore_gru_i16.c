@@ -3,19 +3,12 @@
  * Pre-activations meet in int32, gates are Q0.32 with the smaller of z and 1 - z held exactly, the state is 32 bits and
  * the matrices read its rounded top 16. Units go four at a time: no array of sums is kept. The state is updated in place
  * while the matrices still read the old view; the view follows when all units are done.
- * Neighbours: rtcore_matrix_i16.h (the rows), rtcore_fixed.h (sigma, tanh, rounding).
+ * Neighbours: rtcore_matrix_i16.h (the rows), rtcore_fixed.h (sigma, tanh, rounding), rtcore_state_i16.c (its state).
  */
-#include <stddef.h>
-
 #include "rtcore_fixed.h"
 #include "rtcore_matrix_i16.h"
 
 enum { UPDATE, RESET, CANDIDATE, GATES }; /* groups of rows of each block of four units */
-
-/* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated to PRE. shift 0..31 */
-static int32_t meet(int32_t a, int32_t b, int shift) {
-    return rtcore_sat32(((int64_t)a + b) * (int64_t)((uint64_t)1 << shift));
-}
 
 /* sigmoid(a) * v, rounded once */
 static int32_t gated(int32_t a, int32_t v) {
@@ -25,8 +18,7 @@ static int32_t gated(int32_t a, int32_t v) {
 
 /* view of sigmoid(a) * state, rounded once */
 static int16_t gated_view(int32_t a, int32_t state) {
-    const int64_t part = (int64_t)rtcore_sigma(a) * state;
-    return rtcore_sat16(rtcore_rshift_round(a < 0 ? part : state * 4294967296LL - part, 32 + RTCORE_STATE_EXTRA));
+    return rtcore_sat16(rtcore_rshift_round(rtcore_sigmoid_product(a, state), 32 + RTCORE_STATE_EXTRA));
 }
 
 /* Candidate in STATE format, one short of the ends so that a difference of two fits int32. */
@@ -60,12 +52,7 @@ static int32_t update(int32_t a, int32_t h, int32_t n) {
 /* Pre-activations of one gate for the four units of a block. */
 static void gate_rows(const rtcore_gru_i16 *gru, int group, const int16_t *input, const int16_t *view, int shift,
                       int32_t *rows) {
-    int32_t recurrent[4];
-    rtcore_matrix_i16_rows4(&gru->input, group, input, rows);
-    rtcore_matrix_i16_rows4(&gru->recurrent, group, view, recurrent);
-    for (int k = 0; k < 4; k++) {
-        rows[k] = meet(rows[k], recurrent[k], shift);
-    }
+    rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group, input, view, shift, rows);
 }
 
 /* reset_after: the reset gate multiplies R h + b. */
@@ -76,7 +63,7 @@ static void candidate_rows_after(const rtcore_gru_i16 *gru, int block, const int
     rtcore_matrix_i16_rows4(&gru->input, GATES * block + CANDIDATE, input, rows);
     rtcore_matrix_i16_rows4(&gru->recurrent, GATES * block + CANDIDATE, view, recurrent);
     for (int k = 0; k < 4; k++) {
-        rows[k] = meet(rows[k], gated(reset[k], recurrent[k]), gru->candidate_shift);
+        rows[k] = rtcore_meet(rows[k], gated(reset[k], recurrent[k]), gru->candidate_shift);
     }
 }
 
@@ -113,13 +100,6 @@ void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *vie
     }
     for (int i = 0; i < n; i++) {
         view[i] = rtcore_view(state[i]);
-    }
-}
-
-void rtcore_gru_i16_set_state(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *values) {
-    for (int i = 0; i < gru->nb_neurons; i++) {
-        view[i] = values != NULL ? values[i] : 0;
-        state[i] = view[i] * (1 << RTCORE_STATE_EXTRA);
     }
 }
 

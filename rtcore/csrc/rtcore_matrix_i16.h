@@ -4,6 +4,7 @@
 #define RTCORE_MATRIX_I16_H
 
 #include "rtcore.h"
+#include "rtcore_fixed.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -11,6 +12,17 @@ extern "C" {
 
 /* rows: i32 [4], the rows 4*group.. requantized (one rounding) and saturated to PRE. input: i16 [nb_inputs]. */
 void rtcore_matrix_i16_rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows);
+
+/* rows: i32 [4], the rows 4*group.. of an input and of a recurrent matrix, which meet: (W x + R view) * 2^shift as PRE. */
+static inline void rtcore_matrix_i16_meet4(const rtcore_matrix_i16 *input, const rtcore_matrix_i16 *recurrent,
+                                           int group, const int16_t *x, const int16_t *view, int shift, int32_t *rows) {
+    int32_t other[4];
+    rtcore_matrix_i16_rows4(input, group, x, rows);
+    rtcore_matrix_i16_rows4(recurrent, group, view, other);
+    for (int k = 0; k < 4; k++) {
+        rows[k] = rtcore_meet(rows[k], other[k], shift);
+    }
+}
 
 /* sums: i64 [4], the exact accumulators of the same rows before requantization: what the overflow proof is about. */
 void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int64_t *sums);

@@ -17,7 +17,7 @@ from firmware_sim import compare
 from firmware_sim.compare import first_mismatch, sqnr_db, validate
 from firmware_sim.engines import McuEngine
 from firmware_sim.simulator import Simulator
-from graphs import BTF, gru_graph, gru_node, linear_node, signature, sqnr
+from graphs import BTF, gru_graph, gru_node, linear_node, lstm_node, signature, sqnr
 from quantize import QuantizeError, quantize_graph
 from quantize.dequantize import dequantized_graph
 from quantize.float_run import run_graph
@@ -376,3 +376,40 @@ def test_the_public_names():
     assert firmware_sim.Simulator is Simulator
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         firmware_sim.nothing  # noqa: B018
+
+
+@needs_emulator
+def test_an_lstm_is_compared_as_cell_and_output_together():
+    rng = np.random.default_rng(SEED)
+    lstm = lstm_node("rnn", "x", rng, 5, 8, 4, initial=("h0", 0), initial_cell=("c0", 0))
+    axes = ("layer", "batch", "feature")
+    signature_ = Signature(
+        (
+            Argument("x", "frames", BTF, "x", (), 5),
+            Argument("h0", "state", axes, "", ("rnn",), 4),
+            Argument("c0", "state", axes, "", ("rnn:cell",), 8),
+        ),
+        (
+            Result("y", tuple((axis,) for axis in BTF), ("rnn",)),
+            Result("h_n", tuple((axis,) for axis in axes), ("rnn",), state=True),
+            Result("c_n", tuple((axis,) for axis in axes), ("rnn.cell",), state=True),
+        ),
+        "tuple",
+    )
+    graph = Graph((lstm, Node("cell", "rnn.cell", ("rnn",), "rnn.cell")), {"x": 5, "rnn": 4, "rnn.cell": 8}, signature_)
+    frames = (rng.standard_normal((2, 20, 5)), rng.uniform(-1, 1, (1, 2, 4)), rng.uniform(-2, 2, (1, 2, 8)))
+    qmodel = quantize_graph(graph, [frames])
+    report = validate(qmodel, graph, frames, "cortex-m3")
+    assert report.ok and report.mcu.mismatch is None
+    tensors = {row.name: row for row in report.tensors}
+    seen = {}
+    run_graph(graph, frames, observe=lambda name, array: seen.update({name: array}))
+    simulator = Simulator(qmodel)
+    y, h_n, c_n = simulator.run(frames, trace=True)
+    state = simulator.last_run.state_trace["rnn"]
+    rows = {row: part for row, (_, part) in qmodel.tables.state_rows.items()}
+    cell, view = state[..., :8] * 2.0 ** -(rows["rnn:cell"].frac + 15), state[..., 8:] * 2.0 ** -rows["rnn"].frac
+    together = sqnr(np.concatenate([seen["rnn:cell"], seen["rnn"]], -1), np.concatenate([cell, view], -1))
+    assert tensors["rnn"].state_sqnr_db == pytest.approx(together) and tensors["rnn.cell"].state_sqnr_db is None
+    assert [output.name for output in report.outputs] == ["y", "h_n", "c_n"]
+    assert np.array_equal(h_n[0], y[:, -1]) and sqnr(seen["rnn:cell"][:, -1], c_n[0]) > 60

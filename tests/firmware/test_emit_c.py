@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import pytest
 
-from nets import Builder, random_tables
+from nets import Builder, memory_net, random_tables
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.emit_c import WIDTH, Golden, generate, kernel_files, render
 from quantize.errors import QuantizeError
@@ -248,8 +248,8 @@ def test_what_stands_in_the_way_is_named(tmp_path):
 def test_tables_of_another_version_or_kind_are_refused():
     with pytest.raises(QuantizeError, match="spec version 99"):
         render(dataclasses.replace(net(), spec=99), "net")
-    odd = dataclasses.replace(net().layers[0], kind="lstm_i16")
-    with pytest.raises(QuantizeError, match=f"layer {odd.name}: .*lstm_i16"):
+    odd = dataclasses.replace(net().layers[0], kind="lstm_i17")
+    with pytest.raises(QuantizeError, match=f"layer {odd.name}: .*lstm_i17"):
         render(dataclasses.replace(net(), layers=(odd, *net().layers[1:])), "net")
 
 
@@ -275,7 +275,11 @@ def shapes() -> dict[str, Tables]:
     that ignores an input, one that copies its input."""
     rng = np.random.default_rng(SEED)
     found = {f"random{seed}": net(seed) for seed in range(4)}
-    found["feedforward"] = net(7, gru=False)
+    found["feedforward"] = net(7, memory=False)
+    found["every recurrent kind"] = memory_net(rng, 8, 32)
+    b = Builder(rng)
+    b.output(b.rnn(b.input(3), 5, "tanh"))
+    found["no state of 32 bits"] = b.tables()
     b = Builder(rng)
     x = b.input(3)
     b.input(2)

@@ -12,8 +12,8 @@ import pytest
 from bits import assert_equal_bits
 from firmware_sim.architectures import RISCV32, THUMB
 from firmware_sim.emulator import PAGE, Emulator, EmulatorError
-from firmware_sim.toolchain import TARGETS, build_firmware
-from nets import Builder, function_net, gru_net, random_frames, random_initial, random_tables, rnnoise_net
+from firmware_sim.toolchain import TARGETS, build_firmware, state_arrays
+from nets import Builder, function_net, gru_net, memory_net, random_frames, random_initial, random_tables, rnnoise_net
 from quantize.emit_c import STACK_BYTES
 from quantize.golden import golden_vectors
 
@@ -309,7 +309,8 @@ def test_no_call_exceeds_the_stated_stack(target, options, monkeypatch):
     flags = tuple(options if flag == "-Os" else flag for flag in built.compile)
     monkeypatch.setitem(TARGETS, target, dataclasses.replace(built, compile=flags))
     rng = np.random.default_rng(SEED)
-    for tables in (rnnoise_net(rng, 16, 64), function_net(rng, 5, 1), net(1), net(3), net(5), net(8)):
+    nets = [rnnoise_net(rng, 16, 64), memory_net(rng, 16, 64), memory_net(rng, 8, 32), function_net(rng, 5, 1)]
+    for tables in (*nets, net(1), net(3), net(5), net(8)):
         board = Emulator(build_firmware(tables, target))
         state, io = board.symbol("board_state").address, board.symbol("board_io").address
         addresses = []
@@ -336,9 +337,10 @@ def test_sizes_are_those_of_the_parts(target):
     code = sum(s.size for s in parts if s.function)
     assert 0 <= sizes.code - code <= 0.1 * code + 64, "functions, and the literals behind them"
     assert sizes.flash == sizes.code + sizes.tables
-    units = [layer.ints["nb_neurons"] for layer in net().states]
-    least = 4 + sum(6 * n for n in units) + 2 * net().arena
-    assert least <= sizes.ram <= least + 2 * 24 + 4 * len(units) + 4
+    arrays = [(4 if member == part.wide else 2) * part.size for _, member, part in state_arrays(net())]
+    least = 4 + sum(arrays) + 2 * net().arena
+    scratch = 2 * max(layer.ints["nb_neurons"] for layer in net().states)
+    assert least <= sizes.ram <= least + scratch + 4 * len(arrays) + 4
 
 
 def test_memory_by_symbol_and_by_address(board):

@@ -17,7 +17,7 @@ from bits import assert_equal_bits
 from firmware_sim import Simulator
 from firmware_sim.engines import HostEngine
 from firmware_sim.toolchain import TARGETS
-from graphs import Graph, gru_node, linear_node, signature
+from graphs import Argument, Graph, Node, Result, Signature, gru_node, linear_node, lstm_node, rnn_node, signature
 from plain_c import PlainC
 from quantize import quantize_graph
 from quantize.formats import to_raw
@@ -50,6 +50,70 @@ def random_model(rng, depth, widest, weight_bits, activation, reset_after):
     raw[2], raw[3] = rng.choice([32767, -32767, -32768], (2, widths[0]))
     views = [to_raw(h0[i, 0], tables.tensors[name].frac)[0] for i, name in enumerate(names)]
     return tables, raw, [np.concatenate(views)] if initial else None
+
+
+def mixed_model(rng, weight_bits):
+    """LSTM, its cell beside its output, projected LSTM, RNN of either kind, GRU: quantized, with every state given and
+    returned; as `random_model`."""
+    m, n, p, q, r = (int(v) for v in rng.integers(1, 25, 5))
+    nodes = (
+        lstm_node("a", "x", rng, m, n, scale=1.5, initial=("h", 0), initial_cell=("h", 1)),
+        Node("cell", "a.cell", ("a",), "a.cell"),
+        Node("concat", "both", ("a", "a.cell"), "both"),
+        lstm_node("b", "both", rng, 2 * n, p, q, scale=1.5, initial=("hb", 0), initial_cell=("cb", 0)),
+        rnn_node("c", "b", rng, q, r, "relu" if rng.integers(2) else "tanh", initial=("hc", 0)),
+        gru_node("d", "c", rng, r, n),
+        linear_node("fc", "d", rng, n, m),
+    )
+    widths = {"x": m, "a": n, "a.cell": n, "both": 2 * n, "b": q, "c": r, "d": n, "fc": m}
+    axes = ("layer", "batch", "feature")
+    states = {"h": (("a", "a:cell"), n), "hb": (("b",), q), "cb": (("b:cell",), p), "hc": (("c",), r)}
+    arguments = [Argument("x", "frames", ("batch", "time", "feature"), "x", (), m)]
+    arguments += [Argument(name, "state", axes, "", rows, width) for name, (rows, width) in states.items()]
+    results = tuple(
+        Result(
+            name, tuple((axis,) for axis in (("batch", "time", "feature") if name == "fc" else axes)), (name,), state
+        )
+        for name, state in (("fc", False), ("a", True), ("a.cell", True))
+    )
+    graph = Graph(nodes, widths, Signature(tuple(arguments), results, "tuple"))
+    frames = rng.standard_normal((1, STEPS, m))
+    given_ = [rng.uniform(-1, 1, (len(rows), 1, width)) for rows, width in states.values()]
+    qmodel = quantize_graph(graph, [(frames, *given_)], weight_bits)
+    tables = qmodel.tables
+    raw, _ = to_raw(frames[0], tables.tensors["x"].frac)
+    raw[2], raw[3] = rng.choice([32767, -32767, -32768], (2, m))
+    formats = {row: part.frac for row, (_, part) in tables.state_rows.items()}
+    initial = [
+        np.concatenate([to_raw(values[k, 0], formats[row])[0] for k, row in enumerate(rows)])
+        for (rows, _), values in zip(states.values(), given_, strict=True)
+    ]
+    return qmodel, raw, initial
+
+
+@pytest.mark.parametrize("weight_bits", [8, 16])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=5)
+def test_every_recurrent_kind_gives_the_oracles_bits_on_every_engine(weight_bits, seed):
+    qmodel, raw, initial = mixed_model(np.random.default_rng(seed), weight_bits)
+    expected = oracle.run(qmodel.tables, [raw], initial)
+    outputs, states = PlainC(qmodel.tables).run([raw], initial)
+    assert_equal_bits(expected[0][0], outputs[0], "plain C, output", seed)
+    for name, values in expected[2].items():
+        assert_equal_bits(values, states[name], f"plain C, state of {name}", seed)
+    for target in ("host", *TARGETS):
+        check(qmodel.tables, raw, initial, target, expected, seed)
+
+
+def test_final_states_come_out_as_views():
+    """Of an LSTM the output and the cell, from the state alone."""
+    qmodel, raw, initial = mixed_model(np.random.default_rng(3), 16)
+    _, trace, _ = oracle.run(qmodel.tables, [raw], initial)
+    shaped = [v.reshape(len(a.layers), 1, -1) for v, a in zip(initial, qmodel.signature.arguments[1:], strict=True)]
+    for target in ("host", "cortex-m4"):
+        _, h, c = Simulator(qmodel, target).run_raw((raw[None], *shaped))
+        assert_equal_bits(trace["a"][-1], h[0, 0], f"{target}, h_n", 3)
+        assert_equal_bits(trace["a.cell"][-1], c[0, 0], f"{target}, c_n", 3)
 
 
 def check(tables, raw, initial, target, expected, seed):
@@ -94,11 +158,16 @@ def poison(engine):
 
 
 @pytest.mark.parametrize("target", ["host", *TARGETS])
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_disturbed_firmware_gives_the_same_bits(target, reset_after):
+@pytest.mark.parametrize("kind", ["reset after", "reset before", "mixed"])
+def test_disturbed_firmware_gives_the_same_bits(target, kind):
     """State saved, everything poisoned, state restored, before every step; then a reset, and the first bits again."""
     seed = 17
-    tables, raw, initial = random_model(np.random.default_rng(seed), 2, 33, 8, "tanh", reset_after)
+    rng = np.random.default_rng(seed)
+    if kind == "mixed":
+        qmodel, raw, initial = mixed_model(rng, 8)
+        tables = qmodel.tables
+    else:
+        tables, raw, initial = random_model(rng, 2, 33, 8, "tanh", kind == "reset after")
     (outputs,), _, states = oracle.run(tables, [raw], initial)
     simulator = Simulator(tables, target)
     simulator.run_raw((raw[:1], *initial) if initial else raw[:1])

@@ -345,7 +345,7 @@ def test_states_of_another_model_are_refused(target):
 
 
 def test_a_model_without_states_has_an_empty_one():
-    tables = random_tables(np.random.default_rng(7), gru=False)
+    tables = random_tables(np.random.default_rng(7), memory=False)
     for target in ("host", "cortex-m0"):
         simulator = Simulator(tables, target)
         assert simulator.state == {}

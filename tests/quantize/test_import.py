@@ -204,6 +204,50 @@ def test_state_with_an_axis_of_one():
     assert graph.signature.arguments[1].axes == ("layer", "one", "feature")
 
 
+LSTM = {"rnn": lambda: nn.LSTM(3, 4, num_layers=2, batch_first=True)}
+
+
+def flat(y, states):
+    return y, *states
+
+
+def test_states_of_an_lstm():
+    model = module(lambda self, x, h, c: flat(*self.rnn(x, (h, c))), **LSTM)
+    graph = check(
+        model, (randn(2, 5, 3), randn(2, 2, 4), randn(2, 2, 4)), (randn(3, 7, 3), randn(2, 3, 4), randn(2, 3, 4))
+    )
+    assert [a.layers for a in graph.signature.arguments[1:]] == [("rnn.0", "rnn.1"), ("rnn.0:cell", "rnn.1:cell")]
+    assert [result.state for result in graph.signature.results] == [False, True, True]
+    assert graph.notes[2] == "c is the initial state of rnn.0:cell, rnn.1:cell"
+
+
+def test_one_argument_for_both_states_of_an_lstm():
+    model = module(lambda self, x, s: self.rnn(x, (s[0:1], s[1:2]))[0], rnn=lambda: nn.LSTM(3, 4, batch_first=True))
+    graph = check(model, (randn(2, 5, 3), randn(2, 2, 4)), (randn(3, 7, 3), randn(2, 3, 4)))
+    assert graph.signature.arguments[1].layers == ("rnn", "rnn:cell")
+
+
+def test_states_of_a_projected_lstm_differ_in_width():
+    model = module(
+        lambda self, x, h, c: flat(*self.rnn(x, (h, c))), rnn=lambda: nn.LSTM(3, 4, proj_size=2, batch_first=True)
+    )
+    graph = check(model, (randn(2, 5, 3), randn(1, 2, 2), randn(1, 2, 4)))
+    assert [a.width for a in graph.signature.arguments] == [3, 2, 4]
+    assert graph.nodes[0].params["weight_hr"].shape == (2, 4)
+
+
+def test_unbatched_lstm_and_rnn():
+    lstm = module(lambda self, x, h, c: flat(*self.rnn(x, (h, c))), rnn=lambda: nn.LSTM(3, 4))
+    check(lstm, (randn(5, 3), randn(1, 4), randn(1, 4)), (randn(7, 3), randn(1, 4), randn(1, 4)))
+    check(module(lambda self, x, h: self.rnn(x, h), rnn=lambda: nn.RNN(3, 4)), (randn(5, 3), randn(1, 4)))
+
+
+def test_an_lstm_itself_returns_nested_states():
+    graph = import_model(nn.LSTM(3, 4, batch_first=True).eval(), randn(2, 5, 3))
+    assert [result.name for result in graph.signature.results] == ["output0", "output1_0", "output1_1"]
+    assert [node.name for node in graph.nodes] == ["lstm", "lstm.cell"]
+
+
 def test_state_of_own_gru():
     model = module(lambda self, x, h: self.rnn(x, h), rnn=lambda: own.GRU(3, 4, "relu", False))
     check(model, (randn(5, 2, 3), randn(1, 2, 4)), (randn(7, 3, 3), randn(1, 3, 4)))

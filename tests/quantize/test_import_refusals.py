@@ -52,12 +52,28 @@ RNN_X = {"rnn": lambda: nn.GRU(3, 3, batch_first=True)}
 
 REFUSED = {
     # operations that have no form here, by name
-    "lstm": (
-        lambda self, x: self.lstm(x)[0],
-        {"lstm": lambda: nn.LSTM(3, 4)},
-        r"lstm .*layer 'lstm' \(LSTM\).*use nn.GRU",
+    "lstm cell": (lambda self, x: self.cell(x[:, 0])[0], {"cell": lambda: nn.LSTMCell(3, 4)}, r"lstm_cell .*nn.LSTM"),
+    "rnn cell": (lambda self, x: self.cell(x[:, 0]), {"cell": lambda: nn.RNNCell(3, 4)}, r"rnn_tanh_cell .*nn.RNN"),
+    "bidirectional lstm": (
+        lambda self, x: self.rnn(x)[0],
+        {"rnn": lambda: nn.LSTM(3, 4, bidirectional=True)},
+        r"lstm .*layer 'rnn' \(LSTM\).*bidirectional=True needs the whole window",
     ),
-    "rnn": (lambda self, x: self.rnn(x)[0], {"rnn": lambda: nn.RNN(3, 4)}, r"rnn_tanh .*layer 'rnn'"),
+    "bidirectional rnn": (
+        lambda self, x: self.rnn(x)[0],
+        {"rnn": lambda: nn.RNN(3, 4, bidirectional=True)},
+        r"rnn_tanh .*layer 'rnn' \(RNN\).*bidirectional=True needs the whole window",
+    ),
+    "learned cell": (
+        lambda self, x: self.rnn(x, (x.new_zeros(1, len(x), 4), self.c.expand(-1, len(x), -1).contiguous()))[0],
+        {"rnn": lambda: nn.LSTM(3, 4, batch_first=True), "c": lambda: nn.Parameter(randn(1, 1, 4))},
+        r"lstm .*constant initial state that is not zero",
+    ),
+    "state of another lstm": (
+        lambda self, x: self.b(x, self.rnn(x)[1])[0],
+        {"rnn": lambda: nn.LSTM(3, 4, batch_first=True), "b": lambda: nn.LSTM(3, 4, batch_first=True)},
+        r"lstm .*layer 'b'.*starts from a state that the model computes",
+    ),
     "gru cell": (lambda self, x: self.cell(x[:, 0]), {"cell": lambda: nn.GRUCell(3, 4)}, r"gru_cell .*nn.GRU"),
     "conv": (
         lambda self, x: self.conv(x.mT),
@@ -127,7 +143,7 @@ REFUSED = {
     "loop over steps": (
         steps_in_a_loop,
         {"fc": lambda: nn.Linear(3, 4)},
-        r"select .*loop over the steps has to be a GRU",
+        r"select .*loop over the steps has to be a recurrent layer",
     ),
     "cat on time": (lambda self, x: torch.cat([self.rnn(x)[0], self.rnn(x)[0]], 1), GRU, r"cat .*along the time axis"),
     "last step against all": (
@@ -262,12 +278,12 @@ def test_refusals(name):
 
 def test_every_unsupported_operation_is_listed():
     model = module(
-        lambda self, x: self.lstm(self.fc(x).digamma().digamma())[0].cumsum(1), **FC, lstm=lambda: nn.LSTM(2, 2)
+        lambda self, x: self.cell(self.fc(x).digamma().digamma()[0])[0].cumsum(1), **FC, cell=nn.LSTMCell(2, 2)
     )
     with pytest.raises(UnsupportedError) as caught:
         import_model(model, randn(2, 5, 3))
     lines = str(caught.value).splitlines()
-    assert [line.split()[0] for line in lines] == ["digamma", "lstm", "cumsum", "supported:"]
+    assert [line.split()[0] for line in lines] == ["digamma", "lstm_cell", "cumsum", "supported:"]
     assert "nn.GRU" in lines[-1]
 
 
@@ -385,7 +401,10 @@ def test_part_of_features_on_two_axes():
     [
         (lambda h: (h[0:1], h[0:1]), r"gru in layer 'b'.*starts from row 0 of 'h', as 'a' does already"),
         (lambda h: (h[0:1], h[0:1] * 0), r"gru in layer 'b'.*starts from a state that the model computes"),
-        (lambda h: (h[0:1], torch.zeros_like(h[0:1])), r"row 1 of argument 'h', an initial state, starts no GRU"),
+        (
+            lambda h: (h[0:1], torch.zeros_like(h[0:1])),
+            r"row 1 of argument 'h', an initial state, starts no recurrent layer",
+        ),
         (lambda h: (torch.tanh(h[0:1]), h[1:2]), r"gru in layer 'a'.*starts from a state that the model computes"),
     ],
 )

@@ -1,0 +1,97 @@
+"""LstmI16: long short-term memory with a 32-bit cell (csrc/rtcore_lstm_i16.c); CellI16: a copy of its cell as int16.
+
+Neighbours: `layer.pyx` (base), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
+"""
+
+import numpy as np
+
+from libc.stdint cimport int16_t
+from libc.string cimport memset
+
+from rtcore.crtcore cimport (RTCORE_MAX_NEURONS, rtcore_host_saturated, rtcore_lstm_i16_check, rtcore_lstm_i16_step,
+                             rtcore_state_i16_view)
+from rtcore.layer cimport Layer, Op, Recurrent, check_width, hold_matrix, sums_of
+
+from rtcore.errors import check
+from rtcore.packing import pack_lstm
+
+
+cdef void step(Op *op) noexcept nogil:
+    cdef LstmI16Call *call = <LstmI16Call *>op.layer
+    global rtcore_host_saturated
+    rtcore_host_saturated = 0
+    rtcore_lstm_i16_step(call.lstm, call.cell, op.y, op.a, call.scratch)
+    op.saturated += rtcore_host_saturated
+
+
+cdef class LstmI16(Recurrent):
+    """From a rtcore.tables.Layer of kind "lstm_i16". Raises ValueError naming the layer and what is wrong with it."""
+
+    def __init__(self, table):
+        check_width(table)
+        packed = pack_lstm(table)
+        self.table = table
+        self.keep = packed
+        hold_matrix(&self.c.input, packed[0])
+        hold_matrix(&self.c.recurrent, packed[1])
+        if len(packed) > 2:
+            hold_matrix(&self.c.projection, packed[2])
+        self.c.nb_inputs = table.ints["nb_inputs"]
+        self.c.nb_neurons = table.ints["nb_neurons"]
+        self.c.nb_outputs = table.ints["nb_outputs"]
+        self.c.gate_shift = table.ints["gate_shift"]
+        self.c.cell_frac = table.ints["cell_frac"]
+        self.c.state_frac = table.ints["state_frac"]
+        check(rtcore_lstm_i16_check(&self.c, RTCORE_MAX_NEURONS), f"layer {table.name}")
+        self.hold_part(self.cells, NULL)
+        self.hold_part(NULL, self.views)
+        self.call.lstm = &self.c
+        self.call.cell = self.cells
+        self.call.scratch = self.scratch
+        self.op.step = step
+        self.op.layer = &self.call
+
+    cdef void poison(self, int byte) noexcept nogil:
+        memset(self.scratch, byte, sizeof(self.scratch))
+
+    def step(self, const int16_t[::1] x not None):
+        """x: int16 [nb_inputs] -> int16 [nb_outputs], the view of the new state."""
+        if x.shape[0] != self.c.nb_inputs:
+            raise ValueError(f"layer {self.table.name}: {x.shape[0]} inputs given, {self.c.nb_inputs} expected")
+        with nogil:
+            rtcore_lstm_i16_step(&self.c, self.cells, self.views, &x[0], self.scratch)
+        return np.array(<int16_t[:self.c.nb_outputs]>self.views)
+
+    def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):
+        """The exact accumulators of (input, recurrent) matrices, int64 [4N] each, rows i f g o."""
+        return sums_of(&self.c.input, x, 4, self.c.nb_neurons), sums_of(&self.c.recurrent, view, 4, self.c.nb_neurons)
+
+
+cdef void copy_cell(Op *op) noexcept nogil:
+    cdef CellI16Call *call = <CellI16Call *>op.layer
+    global rtcore_host_saturated
+    rtcore_host_saturated = 0
+    rtcore_state_i16_view(op.y, call.cell, call.n)
+    op.saturated += rtcore_host_saturated
+
+
+cdef class CellI16(Layer):
+    """From a rtcore.tables.Layer of kind "cell_i16"; `attach` says of which LSTM."""
+
+    def __init__(self, table):
+        self.table = table
+        self.op.step = copy_cell
+        self.op.layer = &self.call
+
+    def attach(self, layer):
+        """The LSTM whose cell is copied. Raises ValueError for a layer of another kind or width."""
+        cdef LstmI16 lstm
+        if not isinstance(layer, LstmI16):
+            raise ValueError(f"layer {self.table.name}: {layer.table.name} is a {layer.table.kind}, it has no cell")
+        lstm = layer
+        if lstm.c.nb_neurons != self.table.ints["n"]:
+            raise ValueError(f"layer {self.table.name}: {self.table.ints['n']} outputs, {lstm.table.name} has "
+                             f"{lstm.c.nb_neurons} cells")
+        self.keep = lstm
+        self.call.cell = lstm.cells
+        self.call.n = lstm.c.nb_neurons
