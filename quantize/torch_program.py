@@ -31,8 +31,8 @@ FLOATS = (torch.float32, torch.float64)
 
 SUPPORTED = (
     "supported: nn.Linear, nn.GRU, nn.LSTM, nn.RNN, quantize.nn.GRU, activation functions, softmax and LayerNorm over "
-    "features, BatchNorm1d in eval mode, clamp, minimum, maximum, cat, slices, + - * of tensors and constants, division "
-    "by constants, and moves of the batch and time axes"
+    "features, BatchNorm1d in eval mode, clamp, minimum, maximum, cat, slices, + - * of tensors and constants, "
+    "division by constants, and moves of the batch and time axes"
 )
 
 HINTS = {
