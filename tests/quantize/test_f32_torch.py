@@ -8,7 +8,7 @@ import pytest
 
 from rtcore import DenseF32, GruF32
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is an optional extra: rtcore[torch]")
 
 # Greatest difference over greatest value. Both sides round every operation to 2^-24 of itself but sum in different
 # orders; the sums here hold up to some 200 terms, and a GRU's state feeds back over 100 frames.
