@@ -53,11 +53,12 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'quantize' has no attribute {name!r}")
 
 
-def import_model(model: Any, sample: Any) -> Graph:
+def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
     """The float graph of a torch model.
 
     model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, or the path of a
-    .pt2 file; sample: what the model takes. Raises UnsupportedError naming what is not supported and where it stands.
+    .pt2 file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
+    window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which). Raises UnsupportedError naming what is not supported and where it stands.
     """
     try:
         from quantize.torch_import import import_model as torch_import_model  # noqa: PLC0415 (torch is optional)
@@ -65,7 +66,7 @@ def import_model(model: Any, sample: Any) -> Graph:
         if error.name != "torch":
             raise
         raise QuantizeError("reading a torch model needs torch: pip install 'rtcore[torch]'") from error
-    return torch_import_model(model, sample)
+    return torch_import_model(model, sample, form)
 
 
 def quantize(
@@ -76,6 +77,7 @@ def quantize(
     accumulator_bits: int | None = None,
     percentile: float | None = None,
     headroom: float = HEADROOM,
+    form: str = "auto",
 ) -> QuantizedModel:
     """Quantizes a trained model after training.
 
@@ -86,6 +88,7 @@ def quantize(
     accumulator_bits: None: int32 sums where proven, int64 elsewhere; 32: narrow weight rows until int32 is proven.
     percentile:       None takes the extremes of the calibration data; 99.99 lets the rest saturate.
     headroom:         formats of unbounded tensors hold this many times that range.
+    form:             "stream", "window" or "auto": see `import_model`.
 
     Raises UnsupportedError, CalibrationError or PlanError, each naming the layer, the value, the limit and the remedy.
     """
@@ -94,7 +97,7 @@ def quantize(
         first = next(samples)
     except StopIteration:
         raise CalibrationError("calibration: no sample given; pass frames as the model takes them") from None
-    graph = import_model(model, first)
+    graph = import_model(model, first, form)
     return quantize_graph(
         graph,
         chain(first, samples),
@@ -157,7 +160,7 @@ def check_options(graph: Graph, weight_bits: Any, accumulator_bits: Any, percent
     if isinstance(weight_bits, Mapping):
         known = {"*"}
         for node in graph.nodes:
-            if node.op == "linear":
+            if node.op in ("linear", "conv"):
                 known |= {node.name}
             if "weight_hh" in node.params:
                 known |= {node.name, f"{node.name}.input", f"{node.name}.recurrent"}

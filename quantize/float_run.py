@@ -3,7 +3,8 @@
 This is what calibration observes and what the fixed-point net is compared with, so that neither needs torch or the
 length that an export saw. Streams are computed side by side, steps one after the other.
 
-Neighbours: `graph.py` (what runs), `signature.py` (axes), `ranges.py` (observes), `firmware_sim/compare.py` (compares).
+Neighbours: `graph.py` (what runs), `float_windows.py` (convolutions and other moves over positions), `signature.py`
+(axes), `ranges.py` (observes), `firmware_sim/compare.py` (compares).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from quantize.errors import QuantizeError
+from quantize.float_windows import WINDOW_OPS
 from quantize.functions import evaluate
 from quantize.graph import Graph, Node
 from quantize.signature import from_frames, to_frames
 
 Observe = Callable[[str, np.ndarray], None]
+Op = Callable[[Node, list[np.ndarray], Any], np.ndarray]  # node, inputs [S, T, width], the _Run
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -84,13 +87,17 @@ class _Run:
         self.observe = observe
         self.dtype = dtype
         self.cells: dict[str, np.ndarray] = {}  # output of an lstm node -> [S, T, N]
+        self.finals: dict[str, np.ndarray] = {}  # output of a recurrent node over a window -> [S, T, N]
+        self.given: dict[str, np.ndarray | None] = {}  # row -> states of the streams inside windows
 
     def initial(self, row: str, start: tuple[str, int] | None, streams: int, n: int) -> np.ndarray:
         """The state [S, N] that a row begins with: of an argument, or zeros."""
-        if start is None:
-            return np.zeros((streams, n), self.dtype)
-        argument, index = start
-        h = self.states[argument][:, index]
+        h = self.given.get(row)
+        if h is None:
+            if start is None:
+                return np.zeros((streams, n), self.dtype)
+            argument, index = start
+            h = self.states[argument][:, index]
         self.observe(f"{row}:initial", h)
         return h
 
@@ -98,9 +105,41 @@ class _Run:
         return [node.params[name].astype(self.dtype) for name in names]
 
 
+def _rows(node: Node, x: np.ndarray) -> np.ndarray:
+    """[S, T, rows, features] of a node that treats rows alike."""
+    return x.reshape(*x.shape[:2], node.attrs.get("rows", 1), -1)
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(*x.shape[:2], -1)
+
+
 def _linear(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     weight, bias = run.params(node, "weight", "bias")
-    return inputs[0] @ weight.T + bias
+    return _flat(_rows(node, inputs[0]) @ weight.T + bias)
+
+
+def _over_window(step: Op) -> Op:
+    """A recurrent operation, over a stream or over a window that each step of the run holds whole: there every step is
+    a stream of its own, from the states that the further inputs give."""
+
+    def op(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+        window = node.attrs.get("window")
+        if not window:
+            return step(node, inputs, run)
+        x, *given = inputs
+        streams, steps, _ = x.shape
+        frames = x.reshape(streams * steps, window, -1)
+        starts = {key: h.reshape(streams * steps, -1) for key, h in zip(node.attrs["starts"], given, strict=True)}
+        inner = _Run(run.states, run.observe, run.dtype)
+        inner.given = {node.name: starts.get("initial"), f"{node.name}:cell": starts.get("initial_cell")}
+        y = step(node, [frames[:, ::-1] if node.attrs["reverse"] else frames], inner)
+        run.finals[node.output] = y[:, -1].reshape(streams, steps, -1)
+        for output, cell in inner.cells.items():
+            run.cells[output] = cell[:, -1].reshape(streams, steps, -1)
+        return (y[:, ::-1] if node.attrs["reverse"] else y).reshape(streams, steps, -1)
+
+    return op
 
 
 def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
@@ -190,7 +229,7 @@ def _activation(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
 
 def _affine(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     scale, offset = run.params(node, "scale", "offset")
-    return scale * inputs[0] + offset
+    return _flat(scale * _rows(node, inputs[0]) + offset)
 
 
 def _slice(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
@@ -199,39 +238,63 @@ def _slice(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
 
 def _prelu(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     (slope,) = run.params(node, "slope")
-    return np.where(inputs[0] < 0, slope * inputs[0], inputs[0])
+    x = _rows(node, inputs[0])
+    return _flat(np.where(x < 0, slope * x, x))
+
+
+def _pair(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Op:
+    """An elementwise operation of two inputs, which may broadcast row by row."""
+
+    def op(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+        if "shapes" not in node.attrs:
+            return function(*inputs)
+        a, b = (x.reshape(*x.shape[:2], *shape) for x, shape in zip(inputs, node.attrs["shapes"], strict=True))
+        return _flat(function(a, b))
+
+    return op
+
+
+def _concat(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    return _flat(np.concatenate([_rows(node, x) for x in inputs], axis=-1))
+
+
+def _softmax(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
+    return np.exp(_log_softmax(node, inputs, run))
 
 
 def _log_softmax(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
-    x = inputs[0] - inputs[0].max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+    x = _rows(node, inputs[0])
+    x = x - x.max(-1, keepdims=True)
+    return _flat(x - np.log(np.exp(x).sum(-1, keepdims=True)))
 
 
 def _layer_norm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     weight, bias = run.params(node, "weight", "bias")
-    x = inputs[0] - inputs[0].mean(-1, keepdims=True)
-    return x / np.sqrt((x * x).mean(-1, keepdims=True) + run.dtype.type(node.attrs["eps"])) * weight + bias
+    x = _rows(node, inputs[0])
+    x = x - x.mean(-1, keepdims=True)
+    return _flat(x / np.sqrt((x * x).mean(-1, keepdims=True) + run.dtype.type(node.attrs["eps"])) * weight + bias)
 
 
-OPS: dict[str, Callable[[Node, list[np.ndarray], _Run], np.ndarray]] = {
+OPS: dict[str, Op] = WINDOW_OPS | {
     "linear": _linear,
-    "gru": _gru,
-    "lstm": _lstm,
-    "rnn": _rnn,
+    "gru": _over_window(_gru),
+    "lstm": _over_window(_lstm),
+    "rnn": _over_window(_rnn),
     "cell": lambda node, inputs, run: run.cells[node.inputs[0]],
+    "final": lambda node, inputs, run: run.finals[node.inputs[0]],
     "activation": _activation,
     "affine": _affine,
-    "add": lambda node, inputs, run: inputs[0] + inputs[1],
-    "sub": lambda node, inputs, run: inputs[0] - inputs[1],
-    "mul": lambda node, inputs, run: inputs[0] * inputs[1],
+    "add": _pair(np.add),
+    "sub": _pair(np.subtract),
+    "mul": _pair(np.multiply),
     "function": lambda node, inputs, run: evaluate(node.attrs, inputs[0]),
     "clamp": lambda node, inputs, run: np.clip(inputs[0], node.attrs["low"], node.attrs["high"]),
     "prelu": _prelu,
-    "minimum": lambda node, inputs, run: np.minimum(*inputs),
-    "maximum": lambda node, inputs, run: np.maximum(*inputs),
-    "softmax": lambda node, inputs, run: np.exp(_log_softmax(node, inputs, run)),
+    "minimum": _pair(np.minimum),
+    "maximum": _pair(np.maximum),
+    "softmax": _softmax,
     "log_softmax": _log_softmax,
     "layer_norm": _layer_norm,
-    "concat": lambda node, inputs, run: np.concatenate(inputs, axis=-1),
+    "concat": _concat,
     "slice": _slice,
 }

@@ -56,7 +56,8 @@ def _prelu(b: Builder, node: Node) -> None:
     if largest > 0:
         frac = min(frac, b.frac(x) + 14 - math.frexp(largest)[1])
     arrays = affine_arrays(slope, np.zeros(len(slope)), b.frac(x), frac, node.name)
-    ints = dict(n=b.graph.widths[x], stride=int(len(slope) > 1), shift_positive=b.frac(x) - frac)
+    n = b.graph.widths[x] // node.attrs.get("rows", 1)
+    ints = dict(n=n, stride=int(len(slope) > 1), shift_positive=b.frac(x) - frac) | b.rows(node, n, n)
     b.tensor(node.output, frac)
     b.emit("prelu_i16", node.name, node.inputs, node.output, ints, dict(mult=arrays["mult"], shift=arrays["shift"]))
 
@@ -78,7 +79,8 @@ def _minmax(b: Builder, node: Node) -> None:
 def _softmax(b: Builder, node: Node) -> None:
     (x,) = node.inputs
     frac = b.plan.frac[node.output]
-    ints = dict(n=b.graph.widths[x], frac=b.frac(x))
+    n = b.graph.widths[x] // node.attrs.get("rows", 1)
+    ints = dict(n=n, frac=b.frac(x)) | b.rows(node, n, n)
     if node.op == "log_softmax":
         ints["shift"] = 30 - frac
     b.tensor(node.output, frac)
@@ -97,7 +99,8 @@ def _layer_norm(b: Builder, node: Node) -> None:
         frac = min(frac, NORMAL_FRAC + 14 - math.frexp(largest)[1])
     b.tensor(node.output, frac)
     arrays = affine_arrays(weight, bias, NORMAL_FRAC, frac, node.name)
-    b.emit("layernorm_i16", node.name, node.inputs, node.output, dict(n=n, epsilon=epsilon), arrays)
+    ints = dict(n=n, epsilon=epsilon) | b.rows(node, n, n)
+    b.emit("layernorm_i16", node.name, node.inputs, node.output, ints, arrays)
 
 
 FUNCTION_BUILDERS: dict[str, Callable[[Builder, Node], None]] = {

@@ -1,8 +1,9 @@
 """The imported model: a float graph over frames, and the float reference that runs it.
 
-A graph describes ONE STEP of a streaming model: every tensor is a vector of `width` features per frame; the batch and
-time axes are gone. `Signature` remembers how the model's own arguments and results lay their axes, so that a run can
-take and return what the torch module takes and returns.
+A graph describes ONE STEP: one frame of a stream, or one whole window. Every tensor is a vector of `width` features per
+step; the batch and time axes are gone. In a window it is the features of all positions, [T][F] or [H][W][C], row-major;
+each node says how it sees them. `Signature` remembers how the model's own arguments and results lay their axes, so that
+a run can take and return what the torch module takes and returns.
 
 Neighbours: `torch_import.py` (makes a Graph), `float_run.py` (runs it in float64/float32), `ranges.py` (observes that
 run), `plan.py` (gives each tensor a format).
@@ -47,6 +48,12 @@ class Node:
 
     affine is scale * x + offset, feature by feature. Bias arrays are always present (zeros when the module has none).
     A one-layer, one-direction gru, lstm or rnn per node.
+
+    rows (attribute of many; absent: 1): x is so many rows, each treated alike; of a concat, the parts meet row by row.
+    shapes (of add, sub, mul, minimum, maximum with rows): (rows or 1, columns or 1) of a and of b, which broadcast.
+    window, reverse, starts (of recurrent nodes over a window): its steps; whether the last one comes first; which
+    initial states ("initial", "initial_cell") the further inputs are. Such a node begins anew each time; its output is
+    [window][N].
     """
 
     op: str
@@ -62,7 +69,9 @@ class Node:
 class Argument:
     """One argument of the model.
 
-    kind "frames": axes is one atom per axis, from "batch", "time", "feature"; tensor names the graph tensor.
+    kind "frames": axes is one atom per axis, from "batch", "time", "feature"; tensor names the graph tensor. sizes: of
+                   the feature axes; layout: their positions among themselves in the order of memory, () where it is
+                   their own.
     kind "state":  an initial recurrent state; axes also use "layer" (rows, in order, of `layers`: names of recurrent
                    nodes, "NODE:cell" for the cell of an lstm node) and "one" (an axis of length 1).
     """
@@ -73,6 +82,8 @@ class Argument:
     tensor: str = ""
     layers: tuple[str, ...] = ()
     width: int = 0
+    sizes: tuple[int, ...] = ()
+    layout: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,13 +92,15 @@ class Result:
 
     axes: per axis a tuple of atoms ("batch", "time", "feature", "layer"), in order: () is an axis of length 1, a longer
           tuple a merged axis. Without "time" the result is the last step's value. tensors: one graph tensor, or one
-          per row of the "layer" axis. state: True when it is a returned recurrent state (h_n, c_n).
+          per row of the "layer" axis. state: True when it is a returned recurrent state (h_n, c_n). sizes: of its
+          "feature" atoms, in order.
     """
 
     name: str
     axes: tuple[tuple[str, ...], ...]
     tensors: tuple[str, ...]
     state: bool = False
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -151,9 +151,11 @@ def from_document(content: dict, arrays: Mapping[str, np.ndarray]) -> QuantizedM
         spec=content["spec"],
     )
     s = content["signature"]
-    arguments = tuple(Argument(**{**a, "axes": tuple(a["axes"]), "layers": tuple(a["layers"])}) for a in s["arguments"])
-    results = tuple(
-        Result(**{**r, "axes": tuple(tuple(axis) for axis in r["axes"]), "tensors": tuple(r["tensors"])})
-        for r in s["results"]
-    )
+    lists = ("axes", "layers", "sizes", "layout", "tensors")
+
+    def fields(record: dict) -> dict:
+        return {key: tuple(value) if key in lists else value for key, value in record.items()}
+
+    arguments = tuple(Argument(**fields(a)) for a in s["arguments"])
+    results = tuple(Result(**fields(r | {"axes": [tuple(axis) for axis in r["axes"]]})) for r in s["results"])
     return QuantizedModel(tables, Signature(arguments, results, s["container"]))

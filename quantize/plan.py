@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from quantize.errors import PlanError
 from quantize.functions import WITHIN_ONE, check_domain
 from quantize.graph import Graph, Node
@@ -18,6 +20,8 @@ FRAC_MIN, FRAC_MAX = -16, 30
 PRE_FRAC = 22  # of the pre-activations of sigmoid and tanh (RTCORE_PRE_FRAC)
 STATE_EXTRA = 15  # fractional bits that a state has beyond its int16 view (RTCORE_STATE_EXTRA)
 BOUNDED = ("sigmoid", "tanh")  # leave in Q0.15
+WEIGHTED = ("linear", "conv")  # matrices that may take an activation into their call
+MOVES = ("slice", "clamp", "copy", "delay")  # leave in the format in which they came
 NORMAL_FRAC = 20  # of a layer norm's vector before its weights (SPEC.md section 6)
 
 
@@ -83,9 +87,11 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
     fused = fuse(graph)
     frac: dict[str, int] = {}
     recurrent: dict[str, GruPlan | LstmPlan | RnnPlan] = {}
+    indices = {name for node in graph.nodes if node.op == "embedding" for name in node.inputs}
     for argument in graph.signature.arguments:
         if argument.kind == "frames":
-            frac[argument.tensor] = frac_for(limits[argument.tensor], what=f"input {argument.name}")
+            fitted = frac_for(limits[argument.tensor], what=f"input {argument.name}")
+            frac[argument.tensor] = 0 if argument.tensor in indices else fitted
     for node in graph.nodes:
         if node.op in RECURRENT:
             formats = RECURRENT[node.op](node, ranges, limits, headroom)
@@ -95,6 +101,8 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
                 frac[f"{node.output}:cell"] = formats.cell_frac
         elif node.op == "cell":
             frac[node.output] = frac[f"{node.inputs[0]}:cell"]
+        elif node.op == "final":
+            frac[node.output] = frac[node.inputs[0]]
         else:
             if node.op == "function":
                 check_domain(
@@ -107,7 +115,7 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
 
 
 def fuse(graph: Graph) -> dict[str, Node]:
-    """linear node -> the activation that is its output's only reader (and the output is no result of the model)."""
+    """linear or conv node -> the activation that is its output's only reader (and the output is no result of the model)."""
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:
@@ -116,22 +124,22 @@ def fuse(graph: Graph) -> dict[str, Node]:
     fused = {}
     for node in graph.nodes:
         reader = readers.get(node.output, [])
-        if node.op == "linear" and len(reader) == 1 and reader[0].op == "activation" and node.output not in results:
+        if node.op in WEIGHTED and len(reader) == 1 and reader[0].op == "activation" and node.output not in results:
             fused[node.name] = reader[0]
     return fused
 
 
 def output_frac(node: Node, activation: Node | None, frac: dict[str, int], limits: dict[str, float]) -> int:
-    """The format of a node's output; for a linear node with a fused activation, that of the activation's output."""
+    """The format of a node's output; for a linear or conv node with a fused activation, that of the activation's."""
     inputs = [frac[name] for name in node.inputs]
-    if node.op == "linear" and activation is not None:
+    if node.op in WEIGHTED and activation is not None:
         node = activation if activation.attrs["activation"] in BOUNDED else node
         limit = limits[activation.output]
     else:
         limit = limits[node.output]
     if node.op == "activation":
         return 15 if node.attrs["activation"] in BOUNDED else inputs[0]
-    if node.op in ("slice", "clamp"):
+    if node.op in MOVES or node.attrs.get("largest"):
         return inputs[0]
     if node.op == "concat":
         return min(inputs)
@@ -139,6 +147,8 @@ def output_frac(node: Node, activation: Node | None, frac: dict[str, int], limit
         return 15
     if "frac" in node.attrs:
         return node.attrs["frac"]
+    if node.op == "embedding":
+        limit = float(np.abs(node.params["table"]).max())
     fitted = frac_for(limit, what=f"{node.op} {node.name} ({node.where})")
     if node.op in FINEST:
         return min(fitted, FINEST[node.op](inputs))
@@ -146,7 +156,14 @@ def output_frac(node: Node, activation: Node | None, frac: dict[str, int], limit
 
 
 # op -> what its result's frac cannot exceed, from its inputs' fracs
-FINEST = {"mul": sum, "prelu": min, "minimum": max, "maximum": max}
+FINEST = {
+    "mul": sum,
+    "prelu": min,
+    "minimum": max,
+    "maximum": max,
+    "pad": min,
+    "pool": lambda fracs: fracs[0] + 29,  # of a mean: its table holds 1 / count in 30 bits
+}
 
 
 def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], headroom: float) -> GruPlan:

@@ -79,7 +79,7 @@ def to_frames(
         if argument.kind == "state":
             states[argument.name] = _canonical(array, axes, "layer")
         else:
-            frames[argument.tensor] = _canonical(array, axes, "time")
+            frames[argument.tensor] = _canonical(array, axes, "time", argument.layout)
     sizes, single = batch[1:] if batch else ((), False)
     return frames, states, Restore(sizes, steps[1] if steps else 1, single)
 
@@ -193,6 +193,13 @@ def _check_sizes(argument: Argument, array: np.ndarray, axes: tuple[str, ...]) -
     expected = {"feature": argument.width, "one": 1}
     if argument.kind == "state":
         expected["layer"] = len(argument.layers)
+    if len(argument.sizes) > 1:
+        got_sizes = tuple(n for n, a in zip(array.shape, axes, strict=True) if a == "feature")
+        if got_sizes != argument.sizes:
+            raise QuantizeError(
+                f"argument {argument.name!r} has the sizes {got_sizes} beside its batch (shape {array.shape}), but the "
+                f"model takes {argument.sizes}"
+            )
     for axis, size in expected.items():
         got = math.prod(n for n, a in zip(array.shape, axes, strict=True) if a == axis)
         if axis in axes and got != size:
@@ -202,9 +209,13 @@ def _check_sizes(argument: Argument, array: np.ndarray, axes: tuple[str, ...]) -
             )
 
 
-def _canonical(array: np.ndarray, axes: tuple[str, ...], middle: str) -> np.ndarray:
-    """[S, middle, features], contiguous, from an array with the named axes (several of "batch" and "feature")."""
-    order = [i for role in ("batch", middle, "feature", "one") for i, axis in enumerate(axes) if axis == role]
+def _canonical(array: np.ndarray, axes: tuple[str, ...], middle: str, layout: tuple[int, ...] = ()) -> np.ndarray:
+    """[S, middle, features], contiguous, from an array with the named axes (several of "batch" and "feature", the
+    latter in the order of `layout`)."""
+    places = {role: [i for i, axis in enumerate(axes) if axis == role] for role in ("batch", middle, "feature", "one")}
+    if layout:
+        places["feature"] = [places["feature"][i] for i in layout]
+    order = [i for group in places.values() for i in group]
     sizes = {role: math.prod(n for n, a in zip(array.shape, axes, strict=True) if a == role) for role in set(axes)}
     shape = [sizes.get(role, 1) for role in ("batch", middle, "feature")]
     return np.ascontiguousarray(array.transpose(order).reshape(shape))
@@ -224,17 +235,29 @@ def _lay_out(
     stacked = np.stack(rows)  # [rows, S, T, width]
     steps, width = stacked.shape[2:]
     batch = iter(restore.batch)
-    positions = {"layer": 0, "time": 1 + len(restore.batch), "feature": 2 + len(restore.batch)}
+    positions = {"layer": 0, "time": 1 + len(restore.batch)}
     next_batch = iter(range(1, 1 + len(restore.batch)))
-    sizes = {"layer": len(rows), "time": steps, "feature": width}
+    inner = result.sizes or (width,)
+    next_feature = iter(range(2 + len(restore.batch), 2 + len(restore.batch) + len(inner)))
+    feature = iter(inner)
+    sizes = {"layer": len(rows), "time": steps}
+
+    def place(atom: str) -> int:
+        moving = {"batch": next_batch, "feature": next_feature}
+        return next(moving[atom]) if atom in moving else positions[atom]
+
+    def length(atom: str) -> int:
+        lengths = {"batch": batch, "feature": feature}
+        return next(lengths[atom]) if atom in lengths else sizes[atom]
+
     order: list[int] = []
     shape: list[int] = []
     for axis in result.axes:
         kept = [atom for atom in axis if not (restore.single and atom == "batch")]
         if axis and not kept:
             continue
-        order += [next(next_batch) if atom == "batch" else positions[atom] for atom in kept]
-        shape.append(math.prod(next(batch) if atom == "batch" else sizes[atom] for atom in kept))
-    full = stacked.reshape(len(rows), *restore.batch, steps, width)
+        order += [place(atom) for atom in kept]
+        shape.append(math.prod(length(atom) for atom in kept))
+    full = stacked.reshape(len(rows), *restore.batch, steps, *inner)
     order += [position for position in range(full.ndim) if position not in order]  # axes of length 1, left out
     return np.ascontiguousarray(full.transpose(order)).reshape(shape)

@@ -18,6 +18,7 @@ from quantize.function_tables import FUNCTION_BUILDERS
 from quantize.graph import Graph, Node
 from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA, Plan
 from quantize.weights import Matrix, affine_arrays, finest_target, quantize_matrix
+from quantize.window_tables import WINDOW_BUILDERS
 from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
 
 
@@ -63,32 +64,93 @@ class Builder:
 
     # ------------------------------------------------------------------------------------------- one per op --
 
-    def linear(self, node: Node) -> None:
+    def rows(self, node: Node, n_in: int, n_out: int) -> dict[str, int]:
+        """The ints of a call that is repeated for every row, given what one call reads and writes."""
+        rows = node.attrs.get("rows", 1)
+        return dict(rows=rows, pitch_a=n_in, pitch_y=n_out) if rows > 1 else {}
+
+    def affine_rows(self, node: Node, w: np.ndarray) -> tuple[str, Matrix, int, str]:
+        """Of a linear or conv node with the rows `w`: its output (a fused activation's where there is one), the matrix,
+        the output's format and the activation."""
         fused = self.plan.fused.get(node.name)
         activation = fused.attrs["activation"] if fused else "linear"
         output = fused.output if fused else node.output
-        x_frac, w = self.frac(node.inputs[0]), node.params["weight"]
+        x_frac = self.frac(node.inputs[0])
         frac = self.plan.frac[output]
         target = PRE_FRAC if activation in BOUNDED else frac
         finest = finest_target(w, x_frac, self.bits(node.name))
         if finest < target:
             if activation in BOUNDED:
                 raise PlanError(
-                    f"linear {node.name} ({node.where}): weights to {np.abs(w).max():g} on inputs of frac {x_frac}: "
+                    f"{node.op} {node.name} ({node.where}): weights to {np.abs(w).max():g} on inputs of frac {x_frac}: "
                     f"pre-activations of 2^{31 - PRE_FRAC} and more; scale the weights or the features down"
                 )
             frac = target = finest
-        m = self.matrix(node, "", w, node.params["bias"], x_frac, target)
-        n, columns = w.shape
+        return output, self.matrix(node, "", w, node.params["bias"], x_frac, target), frac, activation
+
+    def linear(self, node: Node) -> None:
+        output, m, frac, activation = self.affine_rows(node, node.params["weight"])
+        n, columns = node.params["weight"].shape
         self.tensor(output, frac)
+        ints = dict(nb_inputs=columns, nb_neurons=n, activation=ACTIVATIONS[activation], acc_bits=m.proof.acc_bits)
         self.emit(
             "dense_i16",
             node.name,
             node.inputs,
             output,
-            dict(nb_inputs=columns, nb_neurons=n, activation=ACTIVATIONS[activation], acc_bits=m.proof.acc_bits),
+            ints | self.rows(node, columns, n),
             dict(weights=m.weights, bias=m.bias, mult=m.mult, shift=m.shift),
         )
+
+    def recurrent(self, kind: str, node: Node, frac: int, units: int, ints: dict, arrays: dict) -> None:
+        """A recurrent layer. In a stream its output is its state; over a window it begins anew, and its outputs are
+        kept row by row unless nothing but its last state is read."""
+        window = node.attrs.get("window")
+        if not window:
+            self.tensor(node.output, frac, "state", owner=node.name)
+            self.emit(kind, node.name, node.inputs, node.output, ints, arrays)
+            return
+        x, *starts = node.inputs
+        state = f"{node.name}:state"
+        self.tensor(state, frac, "state", units, owner=node.name)
+        fracs = (frac, self.plan.frac.get(f"{node.output}:cell"))
+        given = tuple(self.in_format(start, to, f"{node.name}:{i}") for i, (start, to) in enumerate(zip(starts, fracs)))
+        self.emit("begin_i16", f"{node.name}:begin", given, state, dict(n=units))
+        output = node.output if self.kept(node) else state
+        ints |= dict(rows=window, pitch_a=ints["nb_inputs"]) if window > 1 else {}
+        ints |= dict(reverse=1) if node.attrs["reverse"] and window > 1 else {}
+        if output is node.output:
+            self.tensor(output, frac)
+            ints |= dict(pitch_y=units) if window > 1 else {}
+        self.emit(kind, node.name, (x,), output, ints, arrays)
+
+    def kept(self, node: Node) -> bool:
+        """Whether a recurrent node's outputs over a window are read, and not only its last state."""
+        results = {name for result in self.graph.signature.results for name in result.tensors}
+        readers = [reader for reader in self.graph.nodes if node.output in reader.inputs]
+        return node.output in results or any(reader.op not in ("final", "cell") for reader in readers)
+
+    def in_format(self, x: str, frac: int, name: str) -> str:
+        """The tensor x in another format."""
+        if self.frac(x) == frac:
+            return x
+        if self.frac(x) > frac:
+            self.tensor(name, frac, width=self.tensors[x].width)
+            self.emit("rescale_i16", name, (x,), name, dict(n=self.tensors[x].width, shift=self.frac(x) - frac))
+            return name
+        arrays = affine_arrays(np.ones(self.tensors[x].width), np.zeros(self.tensors[x].width), self.frac(x), frac, name)
+        self.tensor(name, frac, width=self.tensors[x].width)
+        self.emit("affine_i16", name, (x,), name, dict(n=self.tensors[x].width), arrays)
+        return name
+
+    def final(self, node: Node) -> None:
+        """The state itself, after its layer's last step."""
+        owner = self.maker(node).name
+        self.tensor(node.output, self.tensors[f"{owner}:state"].frac, "state", owner=owner)
+
+    def maker(self, node: Node) -> Node:
+        """The node whose output this one reads."""
+        return next(other for other in self.graph.nodes if other.output == node.inputs[0])
 
     def gru(self, node: Node) -> None:
         plan, p = self.plan.recurrent[node.name], node.params
@@ -120,8 +182,7 @@ class Builder:
         arrays = {}
         for side, (w, b, frac) in sides.items():
             self.side(node, side, w, b, frac, np.repeat([gate_frac, gate_frac, candidate_frac], units), ints, arrays)
-        self.tensor(node.output, plan.state_frac, "state", owner=node.name)
-        self.emit("gru_i16", node.name, node.inputs, node.output, ints, arrays)
+        self.recurrent("gru_i16", node, plan.state_frac, units, ints, arrays)
 
     def lstm(self, node: Node) -> None:
         plan, p = self.plan.recurrent[node.name], node.params
@@ -141,8 +202,7 @@ class Builder:
             if finest_target(w, 15, self.bits(node.name, "projection")) < plan.state_frac:
                 raise PlanError(f"lstm {node.name} ({node.where}): its projection is too large beside its outputs")
             self.side(node, "projection", w, np.zeros(outputs), 15, plan.state_frac, ints, arrays)
-        self.tensor(node.output, plan.state_frac, "state", owner=node.name)
-        self.emit("lstm_i16", node.name, node.inputs, node.output, ints, arrays)
+        self.recurrent("lstm_i16", node, plan.state_frac, outputs, ints, arrays)
 
     def rnn(self, node: Node) -> None:
         plan, activation = self.plan.recurrent[node.name], node.attrs["activation"]
@@ -151,8 +211,7 @@ class Builder:
         arrays: dict[str, np.ndarray] = {}
         top = PRE_FRAC if activation in BOUNDED else plan.state_frac + STATE_EXTRA
         ints["shift"] = self.meeting(node, plan, top, 31, ints, arrays)
-        self.tensor(node.output, plan.state_frac, "state", owner=node.name)
-        self.emit("rnn_i16", node.name, node.inputs, node.output, ints, arrays)
+        self.recurrent("rnn_i16", node, plan.state_frac, units, ints, arrays)
 
     def meeting(self, node: Node, plan, top: int, limit: int, ints: dict, arrays: dict) -> int:
         """The two matrices of a node whose rows share one format; returns the shift that brings their sum to `top`."""
@@ -180,7 +239,9 @@ class Builder:
 
     def cell(self, node: Node) -> None:
         self.tensor(node.output, self.plan.frac[node.output])
-        self.emit("cell_i16", node.name, node.inputs, node.output, dict(n=self.graph.widths[node.output]))
+        lstm = self.maker(node)
+        state = f"{lstm.name}:state" if lstm.attrs.get("window") else lstm.output
+        self.emit("cell_i16", node.name, (state,), node.output, dict(n=self.graph.widths[node.output]))
 
     def activation(self, node: Node) -> None:
         if any(fused is node for fused in self.plan.fused.values()):
@@ -209,7 +270,7 @@ class Builder:
             node.name,
             node.inputs,
             node.output,
-            dict(n=len(scale)),
+            dict(n=len(scale)) | self.rows(node, len(scale), len(scale)),
             arrays,
         )
 
@@ -233,18 +294,27 @@ class Builder:
         self.emit("mul_i16", node.name, node.inputs, node.output, self.pair(node) | dict(shift=shift))
 
     def pair(self, node: Node) -> dict:
+        if "shapes" in node.attrs:
+            rows, n = node.attrs["rows"], self.graph.widths[node.output] // node.attrs["rows"]
+            ints = dict(n=n, rows=rows, pitch_y=n)
+            for side, (height, width) in zip("ab", node.attrs["shapes"], strict=True):
+                ints |= {f"stride_{side}": int(width == n), f"pitch_{side}": width if height > 1 else 0}
+            return ints
         n = self.graph.widths[node.output]
         strides = (int(self.graph.widths[x] == n) for x in node.inputs)
         return dict(zip(("n", "stride_a", "stride_b"), (n, *strides), strict=True))
 
     def concat(self, node: Node) -> None:
         frac = min(self.frac(x) for x in node.inputs)
+        rows = node.attrs.get("rows", 1)
+        whole = self.graph.widths[node.output] // rows
         self.tensor(node.output, frac)
         offset = 0
         for i, x in enumerate(node.inputs):
-            segment, width = f"{node.output}[{i}]", self.graph.widths[x]
-            self.tensor(segment, frac, "alias", width, owner=node.output, offset=offset)
-            self.emit("rescale_i16", f"{node.name}[{i}]", (x,), segment, dict(n=width, shift=self.frac(x) - frac))
+            segment, width = f"{node.output}[{i}]", self.graph.widths[x] // rows
+            self.tensor(segment, frac, "alias", (rows - 1) * whole + width, owner=node.output, offset=offset)
+            ints = dict(n=width, shift=self.frac(x) - frac) | self.rows(node, width, whole)
+            self.emit("rescale_i16", f"{node.name}[{i}]", (x,), segment, ints)
             offset += width
 
     def slice(self, node: Node) -> None:
@@ -252,12 +322,13 @@ class Builder:
         self.tensor(node.output, self.frac(x), "alias", owner=x, offset=node.attrs["start"])
 
 
-BUILDERS: dict[str, Callable[[Builder, Node], None]] = FUNCTION_BUILDERS | {
+BUILDERS: dict[str, Callable[[Builder, Node], None]] = FUNCTION_BUILDERS | WINDOW_BUILDERS | {
     "linear": Builder.linear,
     "gru": Builder.gru,
     "lstm": Builder.lstm,
     "rnn": Builder.rnn,
     "cell": Builder.cell,
+    "final": Builder.final,
     "activation": Builder.activation,
     "affine": Builder.affine,
     "add": Builder.add,

@@ -5,7 +5,11 @@ concatenation says which role (batch, time, feature) an atom plays, and tensors 
 walk is done twice with the same operation handlers: once to infer the roles (`Builder(infer=True)`; a role may still
 be None and what is emitted is thrown away), once to build the graph with every role known from the start.
 
-Neighbours: `torch_layers.py` and `torch_ops.py` (the handlers), `torch_program.py` (walks), `graph.py` (the outcome).
+A stream has a time axis, of which a step sees one element. A window is seen whole: there every axis but the batch holds
+features, time included (`Builder(window=True)`).
+
+Neighbours: `torch_layers.py`, `torch_windows.py`, `torch_ops.py`, `torch_moves.py` and `torch_functions.py` (the
+handlers), `torch_memory.py` (the order of features in memory), `torch_program.py` (walks), `graph.py` (the outcome).
 """
 
 from __future__ import annotations
@@ -27,12 +31,13 @@ class Atom:
     """One indivisible axis: its length in the export, and its role, shared with the atoms it was joined to.
 
     index tells an argument's batch axes apart, and its feature axes (0, 1, ... from the left); `reason` says who fixed
-    the role.
+    the role. pad: zeros that the model put before and after a time axis, until a convolution takes them.
     """
 
     def __init__(self, size: int, role: str | None = None, index: int = 0, reason: str = "") -> None:
         self.size = size
         self.index = index
+        self.pad = (0, 0)
         self._parent: Atom | None = None
         self._role = role
         self._reason = reason
@@ -59,6 +64,13 @@ class Atom:
         """Whether the two were joined, directly or through others."""
         return self._root() is other._root()
 
+    def padded(self, before: int, after: int) -> Atom:
+        """The same axis with so many zeros around it."""
+        atom = Atom(self.size - sum(self.pad) + before + after, index=self.index)
+        atom.pad = (before, after)
+        atom.share_role(self)
+        return atom
+
     def share_role(self, other: Atom) -> None:
         """Make both play one role. They must not have two already."""
         mine, its = self._root(), other._root()
@@ -81,19 +93,32 @@ class Value:
     width:   features of each of `tensors`.
     kind:    "tensor"; "h_n", a recurrent state as the GRU returned it; "argument", an input whose use is not known
              yet; "initial", an initial state argument, whose `tensors` are (argument, row) pairs.
+    order:   the atoms in the order of memory, the last varying fastest; None: as in `axes`.
     """
 
     tensors: tuple[Any, ...]
     axes: tuple[Axis, ...]
     width: int
     kind: str = "tensor"
+    order: Axis | None = None
+
+    @property
+    def memory(self) -> Axis:
+        """The atoms of its features in the order of memory, without those of length 1."""
+        atoms = flat(self.axes) if self.order is None else self.order
+        return tuple(atom for atom in atoms if atom.role == "feature" and atom.size != 1)
 
     def moved(self, axes: Iterable[Axis]) -> Value:
-        """The same tensors under other axes."""
-        return replace(self, axes=tuple(axes))
+        """The same tensors under other axes of the same atoms."""
+        return replace(self, axes=tuple(axes), order=flat(self.axes) if self.order is None else self.order)
 
 
 Operand = Value | torch.Tensor | float | int | bool
+
+
+def flat(axes: Iterable[Axis]) -> Axis:
+    """The atoms of all axes, in order."""
+    return tuple(atom for axis in axes for atom in axis)
 
 
 def axis_size(axis: Axis) -> int:
@@ -151,17 +176,20 @@ class Builder:
     """The walk's state. Handlers ask for roles and emit graph nodes; they end the import by raising a `refusal`.
 
     shapes:  the export's sizes of every program node that is a tensor, symbolic ones made concrete.
+    window:  the model is seen one whole window at a time, not one step.
     states:  arguments found to be initial states (infer).
     claims:  (argument, row) -> the recurrent node that starts from it, "NODE:cell" for its cell (build).
     """
 
     infer: bool
     shapes: dict[torch.fx.Node, tuple[int, ...]]
+    window: bool = False
     names: set[str] = field(default_factory=set)
     nodes: list[Node] = field(default_factory=list)
     widths: dict[str, int] = field(default_factory=dict)
     states: set[str] = field(default_factory=set)
     claims: dict[tuple[str, int], str] = field(default_factory=dict)
+    _arrays: dict[int, tuple[torch.Tensor, np.ndarray]] = field(default_factory=dict)  # id -> (it, kept alive; array)
     _wishes: list[tuple[Axis, str]] = field(default_factory=list)
     _node: torch.fx.Node | None = None
     _place: Place = field(default_factory=lambda: Place("", "", "", False))
@@ -227,15 +255,17 @@ class Builder:
         return None if None in roles else " and ".join(sorted(r for r in roles if r))
 
     def bind(self, axis: Axis, role: str) -> None:
-        """The axis must play `role`."""
+        """The axis must play `role`; time is like any other axis of a window."""
+        role = "feature" if self.window and role == "time" else role
         for atom in axis:
+            if any(atom.pad):
+                raise self.refusal("takes a time axis with zeros around it, which only a causal convolution may take")
             if atom.role is None:
                 atom.set_role(role, f"{self.op} {self._place.words()}")
             elif atom.role != role:
                 since = f" (so used by {atom.reason})" if atom.reason else ""
                 whole = "; that needs the whole window, but a streaming net sees one step" if role == "feature" else ""
                 raise self.refusal(f"takes the {atom.role} axis{since} as its {role} axis{whole}")
-        self._check_order(axis)
 
     def wish(self, axis: Axis, role: str) -> None:
         """Infer: the axis plays `role` unless something fixes another one."""
@@ -255,13 +285,17 @@ class Builder:
         roles = [self.role(axis) or "unknown" for axis in (a, b)]
         if "time" in roles and ("one" in roles or "layer" in roles):
             raise self.refusal("mixes the last step (or a value without time) with the whole sequence")
+        if roles == ["feature", "feature"] and not self.infer:
+            return a if axis_size(a) >= axis_size(b) else b
         if len(a) != len(b):
+            if self.infer and self.window and None in (self.role(a), self.role(b)):
+                return a if axis_size(a) >= axis_size(b) else b
             raise self.refusal(f"lets a {roles[0]} axis meet a {roles[1]} axis")
         for x, y in zip(a, b, strict=True):
             if x.role is not None and y.role is not None:
                 if x.role != y.role:
                     raise self.refusal(f"lets a {x.role} axis meet a {y.role} axis")
-                if x.index != y.index:
+                if x.role != "feature" and (x.index, x.pad) != (y.index, y.pad):
                     raise self.refusal(f"lets two different {x.role} axes meet")
             else:
                 x.share_role(y)
@@ -285,28 +319,7 @@ class Builder:
             if role not in ("one", "feature", None) and axis_size(axis) * (role == "layer") != 1:
                 raise self.refusal(f"broadcasts over the {role} axis")
             axes.append(axis)
-        features = [atom.size for axis in axes for atom in axis if atom.role == "feature"]
-        width = max(a.width, b.width)
-        if not self.infer and (min(a.width, b.width) not in (1, width) or math.prod(features) != width):
-            raise self.refusal(f"combines {a.width} with {b.width} features on different axes")
         return tuple(axes)
-
-    def feature_axis(self, value: Value) -> int | None:
-        """Where the features lie; None when they are a single one without an axis."""
-        found = [i for i, axis in enumerate(value.axes) if any(atom.role == "feature" for atom in axis)]
-        if len(found) > 1:
-            raise self.refusal("works on a part of features that lie on several axes; flatten them first")
-        if found and self.role(value.axes[found[0]]) != "feature" and not self.infer:
-            raise self.refusal(f"works on an axis that merges {self.role(value.axes[found[0]])}")
-        if found:
-            self._check_order(value.axes[found[0]])
-        return found[0] if found else None
-
-    def _check_order(self, axis: Axis) -> None:
-        """Several feature axes of an argument are one vector, in the argument's order."""
-        order = [atom.index for atom in axis if atom.role == "feature"]
-        if order != sorted(order):
-            raise self.refusal("takes features in another order than the argument's; flatten them before permuting")
 
     # --- emission ---------------------------------------------------------------------------------------------------
 
@@ -318,8 +331,10 @@ class Builder:
         width: int,
         attrs: dict[str, Any] | None = None,
         params: dict[str, np.ndarray] | None = None,
+        order: Axis | None = None,
     ) -> Value:
-        """Append a graph node (one per row where the inputs have a layer axis) and return its value."""
+        """Append a graph node (one per row where the inputs have a layer axis) and return its value. order: as Value
+        has it; without it, the only input's where the atoms are the same."""
         self.check_computable(inputs)
         count = max(len(value.tensors) for value in inputs)
         rows = zip(*(v.tensors if len(v.tensors) == count else v.tensors * count for v in inputs), strict=True)
@@ -328,7 +343,10 @@ class Builder:
             name = self.name(f".{row}" if count > 1 else "")
             self.append(Node(op, name, names, name, dict(attrs or {}), dict(params or {}), self._place.source), width)
             outputs.append(name)
-        return Value(tuple(outputs), tuple(axes), width)
+        axes = tuple(axes)
+        if order is None and len(inputs) == 1 and flat(axes) == flat(inputs[0].axes):
+            order = inputs[0].order
+        return Value(tuple(outputs), axes, width, order=order)
 
     def check_computable(self, inputs: Iterable[Value]) -> None:
         """Refuse to compute with an initial state."""
@@ -351,13 +369,17 @@ class Builder:
         self.claims[row] = node
 
     def array(self, tensor: torch.Tensor, what: str) -> np.ndarray:
-        """A constant as a float64 array. Raises QuantizeError when it holds NaN or infinity."""
+        """A constant as a float64 array, the same one for the same tensor. Raises QuantizeError when it holds NaN or
+        infinity."""
+        if id(tensor) in self._arrays:
+            return self._arrays[id(tensor)][1]
         array = tensor.detach().to(torch.float64).numpy()
         if not np.isfinite(array).all():
             bad = array[~np.isfinite(array)].flat[0]
             raise QuantizeError(
                 f"{self.op} {self._place.words()}: its {what} holds {bad}; every constant must be finite"
             )
+        self._arrays[id(tensor)] = (tensor, array)
         return array
 
 

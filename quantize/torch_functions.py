@@ -3,8 +3,8 @@ LayerNorm, BatchNorm.
 
 To add a scalar function, give it a line in `functions.FUNCTIONS` and one in SMOOTH.
 
-Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_ops.py` (arithmetic), `functions.py` (what
-the functions compute), `torch_program.py` (calls the handlers).
+Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_memory.py` (which features lie innermost),
+`torch_ops.py` (arithmetic), `functions.py` (what the functions compute), `torch_program.py` (calls the handlers).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quantize.torch_axes import Builder, Operand, Value, axis_size, handles
+from quantize.torch_axes import Builder, Operand, Value, handles
+from quantize.torch_memory import along, combined, innermost
 
 # --- smooth functions -----------------------------------------------------------------------------------------------
 
@@ -129,14 +130,15 @@ handles("aten.clamp_max.Tensor", "aten.minimum.default", "aten.min.other")(lambd
 
 def _pair(b: Builder, x: Operand, y: Operand, op: str) -> Value:
     if isinstance(x, Value) and isinstance(y, Value):
-        return b.emit(op, [x, y], b.broadcast(x, y), max(x.width, y.width))
+        return combined(b, op, x, y)
     value, constant = (x, y) if isinstance(x, Value) else (y, x)
     end = _number(b, constant)
     return _clamp(b, value, end, None) if op == "maximum" else _clamp(b, value, None, end)
 
 
-def _slopes(b: Builder, x: Value, slope: Sequence[float] | np.ndarray) -> Value:
-    return b.emit("prelu", [x], x.axes, x.width, params={"slope": np.array(slope, np.float64)})
+def _slopes(b: Builder, x: Value, slope: Sequence[float] | np.ndarray, rows: int = 1) -> Value:
+    attrs = {"rows": rows} if rows > 1 else {}
+    return b.emit("prelu", [x], x.axes, x.width, attrs, {"slope": np.array(slope, np.float64)})
 
 
 handles("aten.abs.default")(lambda b, x: _slopes(b, x, [-1.0]))
@@ -148,17 +150,18 @@ def _prelu(b: Builder, x: Operand, weight: Operand) -> Value:
     if isinstance(weight, Value) or not isinstance(x, Value):
         raise b.refusal("computes its slopes from the model's inputs; only constant slopes are supported")
     slope = b.array(weight.reshape(-1), "weight")
-    if len(slope) > 1:
-        _along_features(b, x, 1, "has a slope for every channel, which")
-    return _slopes(b, x, slope)
+    if len(slope) == 1:
+        return _slopes(b, x, slope)
+    x, rows = along(b, x, 1)
+    return _slopes(b, x, slope, rows)
 
 
 @handles("aten.hardsigmoid.default")
 def _hardsigmoid(b: Builder, x: Value, frac: int = 15) -> Value:
     """clamp first, so that no format has to hold what is cut off."""
     inner = _clamp(b, x, -3, 3)
-    params = {"scale": np.full(x.width, 1 / 6), "offset": np.full(x.width, 0.5)}
-    return b.emit("affine", [inner], x.axes, x.width, {"frac": frac}, params)
+    n = x.memory[-1].size if x.memory else 1
+    return affine(b, inner, np.full(n, 1 / 6), np.full(n, 0.5), frac=frac)
 
 
 @handles("aten.hardswish.default")
@@ -169,20 +172,17 @@ def _hardswish(b: Builder, x: Value) -> Value:
 # --- over the features ----------------------------------------------------------------------------------------------
 
 
-def _along_features(b: Builder, x: Value, dim: int, what: str) -> int:
-    """The axis `dim`, which must hold all features of x (or be the place of its single one)."""
-    dim %= len(x.axes)
-    if x.axes[dim]:
-        b.bind(x.axes[dim], "feature")
-    if b.feature_axis(x) not in (dim, None) or (not b.infer and axis_size(x.axes[dim]) != x.width):
-        raise b.refusal(f"{what} is applied along an axis that is not the feature axis")
-    return dim
+def affine(b: Builder, x: Value, scale: np.ndarray, offset: np.ndarray, **attrs: Any) -> Value:
+    """scale * x + offset, [n] each, for every n neighbours in memory."""
+    rows = 1 if b.infer else x.width // len(scale)
+    params = {"scale": np.array(scale, np.float64), "offset": np.array(offset, np.float64)}
+    return b.emit("affine", [x], x.axes, x.width, attrs | ({"rows": rows} if rows > 1 else {}), params)
 
 
 @handles("aten.softmax.int", "aten._softmax.default", "aten.log_softmax.int", "aten._log_softmax.default")
 def _softmax(b: Builder, x: Value, dim: int, *_: Any) -> Value:
-    _along_features(b, x, dim, "it")
-    return b.emit(b.op.strip("_"), [x], x.axes, x.width)
+    x, rows = along(b, x, dim)
+    return b.emit(b.op.strip("_"), [x], x.axes, x.width, {"rows": rows} if rows > 1 else {})
 
 
 @handles("aten.layer_norm.default", "aten.native_layer_norm.default")
@@ -197,14 +197,18 @@ def _layer_norm(
 ) -> Any:
     if isinstance(weight, Value) or isinstance(bias, Value) or not isinstance(x, Value):
         raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
-    if len(shape) != 1:
-        raise b.refusal(f"normalizes over {len(shape)} axes; only one, the features, is supported")
-    _along_features(b, x, -1, "it")
+    last = x.axes[-len(shape) :]
+    for axis in last:
+        b.bind(axis, "feature")
+    x = innermost(b, x, last)
+    n = math.prod(shape)
     params = {
-        "weight": np.ones(shape[0]) if weight is None else b.array(weight, "weight"),
-        "bias": np.zeros(shape[0]) if bias is None else b.array(bias, "bias"),
+        "weight": np.ones(n) if weight is None else b.array(weight, "weight").reshape(-1),
+        "bias": np.zeros(n) if bias is None else b.array(bias, "bias").reshape(-1),
     }
-    y = b.emit("layer_norm", [x], x.axes, x.width, {"eps": float(eps)}, params)
+    rows = 1 if b.infer else x.width // n
+    attrs = {"eps": float(eps)} | ({"rows": rows} if rows > 1 else {})
+    y = b.emit("layer_norm", [x], x.axes, x.width, attrs, params)
     return (y, None, None) if b.op.startswith("native") else y
 
 
@@ -229,15 +233,10 @@ def _batch_norm(
             "normalizes with the statistics of the batch: exported in training mode (call model.eval() before the "
             "export), or made with track_running_stats=False"
         )
-    if x.width != len(mean) and not b.infer:
-        raise b.refusal(f"has {len(mean)} channels for {x.width} features")
-    if len(x.axes) > 3:
-        raise b.refusal("has axes beside channels and time; only BatchNorm1d over features is supported")
-    _along_features(b, x, 1, "it")
+    x, _ = along(b, x, 1)
     scale = 1 / torch.sqrt(variance.double() + eps) * (1.0 if weight is None else weight.double())
     offset = (0.0 if bias is None else bias.double()) - mean.double() * scale
-    params = {"scale": b.array(scale, "weight"), "offset": b.array(offset, "bias")}
-    return b.emit("affine", [x], x.axes, x.width, {"fold": True}, params)
+    return affine(b, x, b.array(scale, "weight"), b.array(offset, "bias"), fold=True)
 
 
 @handles("aten._native_batch_norm_legit_no_training.default")

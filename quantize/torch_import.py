@@ -1,4 +1,4 @@
-"""Import a torch model: nn.Module, ExportedProgram or .pt2 file -> Graph of one streaming step.
+"""Import a torch model: nn.Module, ExportedProgram or .pt2 file -> Graph of one step of a stream, or of one window.
 
 The way: torch.export gives a flat program; unsupported operations and bad weights are refused before anything else; a
 first walk infers which axis of each input is batch, time and features; a module is then exported again with lengths of
@@ -39,24 +39,31 @@ Call = tuple[tuple, dict]  # (args, kwargs) of tensors
 CHECK_STREAMS, CHECK_STEPS = 3, 40  # as much of the sample as the check run takes
 
 
-def import_model(model: Any, sample: Any = None) -> Graph:
-    """Turn a torch model into the graph of one streaming step.
+FORMS = ("auto", "stream", "window")
+
+
+def import_model(model: Any, sample: Any = None, form: str = "auto") -> Graph:
+    """Turn a torch model into the graph of one step.
 
     model:  an nn.Module (a copy of it is exported in eval mode; the module itself stays as it is), an ExportedProgram,
             or the path of a .pt2 file that torch.export.save wrote.
     sample: what the model takes: a numpy array or torch tensor (float32 or float64), a tuple for several arguments, a
             dict for keyword arguments; any batch size and length. Needed for an nn.Module, otherwise only checked.
+    form:   "stream": a step takes one frame and carries the state on; "window": a step takes a whole window, of the
+            sample's length; "auto": a stream where the model is one, else a window. The graph's notes say which.
 
     Raises UnsupportedError for a construct that cannot be streamed in fixed point (operation, layer, source line and
     remedy), FormatError for a file that is not a .pt2, QuantizeError for NaN or infinite weights and for a sample that
     does not fit the model.
     """
+    if form not in FORMS:
+        raise QuantizeError(f"form {form!r}: one of {', '.join(FORMS)}")
     if isinstance(model, (str, os.PathLike)):
         model = _load(Path(model))
     if isinstance(model, ExportedProgram):
-        graph = _import_program(model, sample)
+        graph = _in_form(form, lambda window: _import_program(model, sample, window))
     elif isinstance(model, torch.nn.Module):
-        graph = _import_module(model, sample)
+        graph = _import_module(model, sample, form)
     else:
         raise QuantizeError(
             f"cannot import a {type(model).__name__}: give an nn.Module, an ExportedProgram or the path of a .pt2 file"
@@ -66,7 +73,24 @@ def import_model(model: Any, sample: Any = None) -> Graph:
     return graph
 
 
-def _import_module(model: torch.nn.Module, sample: Any) -> Graph:
+def _in_form(form: str, make: Callable[[bool], Graph]) -> Graph:
+    """make(window), as a stream first where the form is open."""
+    if form != "auto":
+        return make(form == "window")
+    try:
+        return make(False)
+    except UnsupportedError as stream:
+        try:
+            graph = make(True)
+        except UnsupportedError as window:
+            reasons = [str(stream), str(window)]
+            if reasons[0] == reasons[1]:
+                raise
+            raise UnsupportedError(f"as a stream: {reasons[0]}\nas a window: {reasons[1]}") from None
+        return replace(graph, notes=(*graph.notes, f"it is no stream: {stream}"))
+
+
+def _import_module(model: torch.nn.Module, sample: Any, form: str) -> Graph:
     if sample is None:
         raise QuantizeError("a sample of the model's input is needed to export an nn.Module")
     try:
@@ -76,17 +100,21 @@ def _import_module(model: torch.nn.Module, sample: Any) -> Graph:
     dtype = next((p.dtype for p in twin.parameters() if p.dtype in FLOATS), torch.float32)
     call = _as_call(sample, dtype)
     first = Program(_export(twin, call))
-    roles = first.infer()
+    return _in_form(form, lambda window: _build_module(twin, first, call, window))
+
+
+def _build_module(twin: torch.nn.Module, first: Program, call: Call, window: bool) -> Graph:
+    roles = first.infer(window)
     try:
         second = Program(_export(twin, _with_free_sizes(first, roles, call)))
     except QuantizeError:
         second = None  # the module has sizes of its sample written into it: the first export has to do
-    graph = (second or first).build(roles)
+    graph = (second or first).build(roles, window)
     if second:
         call = _sized(first, roles, call, {"batch": CHECK_STREAMS, "time": CHECK_STEPS}, min)
     problem = _difference(graph, twin, call)
     if problem:
-        first.build(roles)  # may name the operation that depends on the sizes
+        first.build(roles, window)  # may name the operation that depends on the sizes
         raise UnsupportedError(problem)
     if second is None:
         note = "the module runs at its sample's sizes only; other batch sizes and lengths are taken to be alike"
@@ -94,10 +122,10 @@ def _import_module(model: torch.nn.Module, sample: Any) -> Graph:
     return graph
 
 
-def _import_program(exported: ExportedProgram, sample: Any) -> Graph:
+def _import_program(exported: ExportedProgram, sample: Any, window: bool) -> Graph:
     program = Program(exported)
-    roles = program.infer()
-    graph = program.build(roles)
+    roles = program.infer(window)
+    graph = program.build(roles, window)
     given: dict[str, torch.Tensor] = {}
     if sample is not None:
         args, kwargs = _as_call(sample, torch.float64)
@@ -170,7 +198,9 @@ def _export(module: torch.nn.Module, call: Call) -> ExportedProgram:
             with torch.no_grad():
                 module(*args, **kwargs)
         except Exception as own:
-            raise QuantizeError(f"the model does not run on the sample: {_first_line(own)}") from own
+            whole = any(not tensor.is_floating_point() for tensor in [*args, *kwargs.values()])
+            advice = "; integers are for an Embedding, all else takes float32 or float64" if whole else ""
+            raise QuantizeError(f"the model does not run on the sample: {_first_line(own)}{advice}") from own
         raise UnsupportedError(
             f"torch.export cannot capture the model: {_first_line(error)} (forward must be free of control flow that "
             "depends on values)"
@@ -192,12 +222,12 @@ def _as_call(sample: Any, dtype: torch.dtype) -> Call:
         if not isinstance(value, (np.ndarray, torch.Tensor)):
             raise QuantizeError(f"the sample's {name} is a {type(value).__name__}: give a numpy array or torch tensor")
         kind = value.dtype.newbyteorder("=") if isinstance(value, np.ndarray) else value.dtype
-        if str(kind).removeprefix("torch.") not in ("float32", "float64"):
+        if str(kind).removeprefix("torch.") not in ("float32", "float64", "int32", "int64"):
             raise UnsupportedError(
-                f"the sample's {name} has dtype {kind}: inputs must be float32 or float64; convert it first"
+                f"the sample's {name} has dtype {kind}: inputs must be float32 or float64 (indices int64); convert it"
             )
         tensor = torch.tensor(value.astype(kind)) if isinstance(value, np.ndarray) else value.detach().cpu()
-        return tensor.to(dtype)
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     if isinstance(sample, Mapping):
         return (), {str(name): convert(f"argument {name!r}", value) for name, value in sample.items()}

@@ -1,10 +1,10 @@
-"""Handlers of torch operations that hold weights: Linear, matrix products, GRU, LSTM, RNN.
+"""Handlers of torch operations that hold weights: Linear, matrix products, GRU, LSTM, RNN and their cells.
 
 To add a layer, write a function under `@handles("aten.<name>.<overload>")` that emits its graph node; the two walks
 need nothing else.
 
-Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_ops.py` (the operations without weights),
-`torch_program.py` (calls them).
+Neighbours: `torch_axes.py` (Value, Builder, the table of handlers), `torch_windows.py` (convolutions), `torch_ops.py`
+(the operations without weights), `torch_program.py` (calls them).
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ import numpy as np
 from torch import Tensor
 
 from quantize.graph import Node
-from quantize.torch_axes import Atom, Axis, Builder, Operand, Value, handles
+from quantize.torch_axes import Atom, Axis, Builder, Operand, Value, axis_size, handles
+from quantize.torch_memory import along, features, innermost, solid
+from quantize.torch_moves import joined, taken
 
 
 def _dense(b: Builder, x: Value, axis: int, weight: Tensor, bias: Tensor | None, drop: bool = False) -> Value:
-    """weight [N, M] along one axis of x, which must hold its features (or be the place of its single one)."""
-    if x.axes[axis]:
-        b.bind(x.axes[axis], "feature")
-    if b.feature_axis(x) not in (axis, None):
-        raise b.refusal("is applied along an axis that is not the feature axis")
-    rows = weight.shape[0]
+    """weight [N, M] along one axis of x, which holds features (or is the place of its single one)."""
+    x, rows = along(b, x, axis)
+    n = weight.shape[0]
+    units = Atom(n, "feature")
     axes = list(x.axes)
-    axes[axis : axis + 1] = [] if drop else [(Atom(rows, "feature"),)]
+    axes[axis : axis + 1] = [] if drop else [(units,)]
     params = {
         "weight": b.array(weight, "weight"),
-        "bias": np.zeros(rows) if bias is None else b.array(bias.reshape(-1).expand(rows), "bias"),
+        "bias": np.zeros(n) if bias is None else b.array(bias.reshape(-1).expand(n), "bias"),
     }
-    return b.emit("linear", [x], axes, rows, params=params)
+    outer = (*(atom for atom in x.memory if atom not in x.axes[axis]), units)
+    return b.emit("linear", [x], axes, rows * n, {"rows": rows} if rows > 1 else {}, params, outer)
 
 
 @handles("aten.linear.default")
@@ -78,7 +79,7 @@ def _torch_gru(
 ) -> tuple[Value, Value]:
     layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
     attrs = {"activation": "tanh", "reset_after": True}
-    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "gru", attrs, batch_first)
+    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "gru", attrs, batch_first, bidirectional)
     return y, h_n
 
 
@@ -97,7 +98,7 @@ def _torch_lstm(
 ) -> tuple[Value, Value, Value]:
     layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
     initial = {"initial": hx[0], "initial_cell": hx[1]}
-    y, h_n, c_n = _recurrent(b, x, initial, layers, "lstm", {}, batch_first)
+    y, h_n, c_n = _recurrent(b, x, initial, layers, "lstm", {}, batch_first, bidirectional)
     return y, h_n, c_n
 
 
@@ -116,7 +117,7 @@ def _torch_rnn(
 ) -> tuple[Value, Value]:
     layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
     attrs = {"activation": b.op.removeprefix("rnn_")}
-    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "rnn", attrs, batch_first)
+    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "rnn", attrs, batch_first, bidirectional)
     return y, h_n
 
 
@@ -129,11 +130,13 @@ def _per_layer(
     train: bool,
     bidirectional: bool,
 ) -> list[dict[str, Operand | None]]:
-    """The parameters of each layer, under their names of Node."""
-    if bidirectional:
+    """The parameters of each layer and direction, under their names of Node; of a bidirectional one the reverse comes
+    second."""
+    if bidirectional and not b.window:
         raise b.refusal("bidirectional=True needs the whole window; use one direction")
     if train and dropout > 0:
         raise b.refusal("was exported in training mode, where dropout acts; call model.eval() before the export")
+    num_layers *= 1 + bidirectional
     count = len(params) // num_layers
     names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if has_biases else []), "weight_hr"]
     layers = [dict(zip(names, params[i * count : (i + 1) * count], strict=False)) for i in range(num_layers)]
@@ -167,9 +170,10 @@ def _recurrent(
     op: str,
     attrs: dict[str, Any],
     batch_first: bool,
+    bidirectional: bool = False,
 ) -> list[Value]:
-    """One node per layer. start: the initial states, under the names of their attributes in Node. Returns y and the
-    last states in the order of `start`."""
+    """One node per layer and direction. start: the initial states, under the names of their attributes in Node.
+    Returns y and the last states in the order of `start`."""
     if any(isinstance(p, Value) for layer in layers for p in layer.values()):
         raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
     if not isinstance(x, Value):
@@ -177,15 +181,18 @@ def _recurrent(
     batched = len(x.axes) == 3
     time = 1 if batched and batch_first else 0
     streams: Axis = x.axes[1 - time] if batched else ()
-    if not x.axes[time] and not b.infer:
+    if not x.axes[time] and not b.infer and not b.window:
         raise b.refusal("runs over the last step (an axis of length 1) instead of the sequence")
-    if len(x.axes[time]) > 1:
+    if len(x.axes[time]) > 1 and not b.window:
         raise b.refusal(f"runs over an axis that merges {b.role(x.axes[time]) or 'several axes'} as its time axis")
     b.bind(x.axes[time], "time")
     b.bind(streams, "batch")
     b.bind(x.axes[-1], "feature")
+    weights = [_weights(b, layer) for layer in layers]
+    if b.window:
+        return _over_window(b, x, start, weights, op, attrs, time, streams, bidirectional)
     initial = {key: _initial(b, given, len(layers), streams, batched) for key, given in start.items()}
-
+    x = innermost(b, x, [x.axes[-1]])
     width = layers[0]["weight_hh"].shape[1]
     base = b.name()
     axes = (*x.axes[:-1], (Atom(width, "feature"),))
@@ -193,11 +200,8 @@ def _recurrent(
     b.check_computable([x])
     rows: dict[str, list[str]] = {key: [] for key in start}
     cells = 0
-    for i, layer in enumerate(layers):
+    for i, params in enumerate(weights):
         name = base if len(layers) == 1 else b.unique(f"{base}.{i}")
-        params = {key: b.array(p, key) for key, p in layer.items() if p is not None}
-        for key in ("bias_ih", "bias_hh"):
-            params.setdefault(key, np.zeros(len(params["weight_ih"])))
         own = {key: given[i] for key, given in initial.items()}
         for key, row in own.items():
             if row is not None:
@@ -207,14 +211,81 @@ def _recurrent(
         rows["initial"].append(name)
         if "initial_cell" in rows:
             cells = len(params["weight_ih"]) // 4
-            cell = b.unique(f"{name}.cell")
-            b.append(Node("cell", cell, tensors, cell, {}, {}, b.where), cells)
-            rows["initial_cell"].append(cell)
+            rows["initial_cell"].append(_final(b, "cell", name, cells))
     y = Value(tensors, axes, width)
     lead = ((Atom(len(layers), "layer"),), *([streams] if batched else []))
     widths = {"initial": width, "initial_cell": cells}
     finals = [Value(tuple(rows[key]), (*lead, (Atom(widths[key], "feature"),)), widths[key], "h_n") for key in start]
     return [y, *finals]
+
+
+def _weights(b: Builder, layer: dict[str, Operand | None]) -> dict[str, np.ndarray]:
+    params = {key: b.array(p, key) for key, p in layer.items() if p is not None}
+    for key in ("bias_ih", "bias_hh"):
+        params.setdefault(key, np.zeros(len(params["weight_ih"])))
+    return params
+
+
+def _final(b: Builder, op: str, node: str, width: int) -> str:
+    """A node that gives a recurrent node's cell, or its last state."""
+    name = b.unique(f"{node}.{op}")
+    b.append(Node(op, name, (node,), name, {}, {}, b.where), width)
+    return name
+
+
+def _over_window(
+    b: Builder,
+    x: Value,
+    start: dict[str, Operand | None],
+    weights: list[dict[str, np.ndarray]],
+    op: str,
+    attrs: dict[str, Any],
+    time: int,
+    streams: Axis,
+    bidirectional: bool,
+) -> list[Value]:
+    """`_recurrent` over a window that is seen whole: time lies in memory, every node begins anew."""
+    directions = 1 + bidirectional
+    steps, width = axis_size(x.axes[time]), weights[0]["weight_hh"].shape[1]
+    clock = x.axes[time]
+    given = {key: _given(b, state, len(weights), streams) for key, state in start.items()}
+    finals: dict[str, list[Value]] = {key: [] for key in start}
+    base = b.name()
+    for layer in range(len(weights) // directions):
+        x = innermost(b, x, [clock, x.axes[-1]])
+        sides = []
+        for direction in range(directions):
+            i = layer * directions + direction
+            name = base if len(weights) == 1 else b.unique(f"{base}.{layer}{'r' * direction}")
+            own = {key: states[i] for key, states in given.items() if states[i] is not None}
+            inputs = (*x.tensors, *(state.tensors[0] for state in own.values()))
+            how = attrs | {"initial": None, "window": steps, "reverse": bool(direction), "starts": tuple(own)}
+            if "initial_cell" in start:
+                how["initial_cell"] = None
+            b.check_computable([x, *own.values()])
+            b.append(Node(op, name, inputs, name, how, weights[i], b.where), steps * width)
+            units = Atom(width, "feature")
+            sides.append(Value((name,), (*x.axes[:-1], (units,)), steps * width, order=(*features(clock), units)))
+            for key, rows in finals.items():
+                size = width if key == "initial" else len(weights[i]["weight_ih"]) // 4
+                last = _final(b, "final" if key == "initial" else "cell", name, size)
+                axes = ((), *([streams] if len(x.axes) == 3 else []), (Atom(size, "feature"),))
+                rows.append(Value((last,), axes, size))
+        x = sides[0] if not bidirectional else joined(b, sides, len(x.axes) - 1)
+    return [x, *(joined(b, rows, 0) for rows in finals.values())]
+
+
+def _given(b: Builder, h0: Operand | None, count: int, streams: Axis) -> list[Value | None]:
+    """The initial states of a window's layers: parts of a tensor, or None for zeros."""
+    if isinstance(h0, Value):
+        if len(h0.axes) == 3 and h0.axes[1]:
+            b.bind(h0.axes[1], "batch")
+        b.bind(h0.axes[0], "feature")
+        b.bind(h0.axes[-1], "feature")
+        if b.infer:
+            return [None] * count
+        return [solid(b, taken(b, h0, 0, i, i + 1, drop=True)) for i in range(count)]
+    return _initial(b, h0, count, streams, False)
 
 
 def _initial(b: Builder, h0: Operand | None, count: int, streams: Axis, batched: bool) -> list[tuple[str, int] | None]:
@@ -245,3 +316,88 @@ def _initial(b: Builder, h0: Operand | None, count: int, streams: Axis, batched:
         b.states.update(h0.tensors)
         return [None] * count
     return list(h0.tensors)
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+
+
+@handles("aten.gru_cell.default")
+def _gru_cell(b: Builder, x: Operand, h: Operand, *params: Operand) -> Value:
+    return _cell(b, x, {"initial": h}, params, "gru", {"activation": "tanh", "reset_after": True})[0]
+
+
+@handles("aten.lstm_cell.default")
+def _lstm_cell(b: Builder, x: Operand, hc: Sequence[Operand], *params: Operand) -> tuple[Value, ...]:
+    return tuple(_cell(b, x, {"initial": hc[0], "initial_cell": hc[1]}, params, "lstm", {}))
+
+
+@handles("aten.rnn_tanh_cell.default", "aten.rnn_relu_cell.default")
+def _rnn_cell(b: Builder, x: Operand, h: Operand, *params: Operand) -> Value:
+    kind = b.op.removeprefix("rnn_").removesuffix("_cell")
+    return _cell(b, x, {"initial": h}, params, "rnn", {"activation": kind})[0]
+
+
+def _cell(
+    b: Builder,
+    x: Operand,
+    start: dict[str, Operand],
+    params: Sequence[Operand],
+    op: str,
+    attrs: dict[str, Any],
+) -> list[Value]:
+    """One step of a recurrent layer: the new states, in the order of `start`. In a stream its state has to be the
+    model's argument; in a window it may be anything, and a loop over the steps becomes one layer again (fold.py)."""
+    if any(isinstance(p, Value) for p in params) or not isinstance(x, Value):
+        raise b.refusal("computes its weights from the model's inputs; only constant weights are supported")
+    weights = _weights(b, dict(zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), params, strict=False)))
+    streams: Axis = x.axes[0] if len(x.axes) == 2 else ()
+    b.bind(x.axes[-1], "feature")
+    b.bind(streams, "batch")
+    units = weights["weight_hh"].shape[1]
+    name = b.name()
+    if b.window:
+        states = {key: _cell_state(b, h, streams) for key, h in start.items()}
+        if len({state is None for state in states.values()}) > 1:
+            raise b.refusal("starts from one state that is zero and another that is not; give both, or none")
+        own = {key: state for key, state in states.items() if state is not None}
+        x = innermost(b, x, [x.axes[-1]])
+        b.check_computable([x, *own.values()])
+        how = attrs | {"window": 1, "reverse": False, "starts": tuple(own)} | dict.fromkeys(start)
+        inputs = (*x.tensors, *(state.tensors[0] for state in own.values()))
+    else:
+        x = innermost(b, x, [x.axes[-1]])
+        how = attrs | {key: _claimed(b, h, streams, key, name) for key, h in start.items()}
+        inputs = x.tensors
+    b.append(Node(op, name, inputs, name, how, weights, b.where), units)
+    axes = (*x.axes[:-1], (Atom(units, "feature"),))
+    outputs = [Value((name,), axes, units)]
+    if "initial_cell" in start:
+        outputs.append(Value((_final(b, "cell", name, units),), axes, units))
+    return outputs
+
+
+def _cell_state(b: Builder, h: Operand, streams: Axis) -> Value | None:
+    if not isinstance(h, Value):
+        return _initial(b, h, 1, streams, False)[0]
+    b.bind(h.axes[-1], "feature")
+    if len(h.axes) == 2:
+        b.bind(h.axes[0], "batch")
+    return solid(b, h)
+
+
+def _claimed(b: Builder, h: Operand, streams: Axis, key: str, node: str) -> tuple[str, int] | None:
+    """The state argument that a cell of a stream begins with."""
+    if not isinstance(h, Value) or h.kind not in ("argument", "initial"):
+        raise b.refusal(
+            "is one step of a loop inside the model; as a stream its state must be an argument of the model and a "
+            "result, and the loop yours: one call per frame"
+        )
+    if streams and len(h.axes) == 2:
+        b.join(h.axes[0], streams)
+    b.bind(h.axes[-1], "feature")
+    if b.infer:
+        b.states.update(h.tensors)
+        return None
+    (row,) = h.tensors
+    b.claim(row, f"{node}:cell" if key == "initial_cell" else node)
+    return row

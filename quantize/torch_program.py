@@ -3,8 +3,9 @@
 A `Program` is functional (in-place operations rewritten), has concrete sizes (symbolic ones chosen), and holds only
 operations that have a handler. `infer` finds the role of every input axis, `build` makes the graph.
 
-Neighbours: `torch_import.py` (gets programs from modules and files), `torch_layers.py` and `torch_ops.py` (one handler
-per operation), `torch_axes.py` (values, axes, the Builder), `graph.py` (what comes out).
+Neighbours: `torch_import.py` (gets programs from modules and files), `torch_layers.py`, `torch_windows.py`,
+`torch_functions.py`, `torch_ops.py` and `torch_moves.py` (one handler per operation), `torch_axes.py` (values, axes, the
+Builder), `graph.py` (what comes out).
 """
 
 from __future__ import annotations
@@ -21,29 +22,27 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from quantize import torch_functions, torch_layers, torch_ops  # noqa: F401  (fill the table of handlers)
+from quantize import torch_functions, torch_layers, torch_moves, torch_ops, torch_windows  # noqa: F401  (handlers)
 from quantize.errors import QuantizeError, UnsupportedError
-from quantize.fold import fold_batch_norms
+from quantize.fold import folded
 from quantize.graph import Argument, Graph, Result, Signature
-from quantize.torch_axes import HANDLERS, Atom, Builder, Value, op_name, place_of
+from quantize.torch_axes import HANDLERS, Atom, Builder, Value, axis_size, op_name, place_of
+from quantize.torch_memory import solid
 
 FLOATS = (torch.float32, torch.float64)
+INTEGERS = (torch.int64, torch.int32)
 
 SUPPORTED = (
-    "supported: nn.Linear, nn.GRU, nn.LSTM, nn.RNN, quantize.nn.GRU, activation functions, softmax and LayerNorm over "
-    "features, BatchNorm1d in eval mode, clamp, minimum, maximum, cat, slices, + - * of tensors and constants, "
-    "division by constants, and moves of the batch and time axes"
+    "supported: nn.Linear, nn.GRU, nn.LSTM, nn.RNN and their cells, quantize.nn.GRU, nn.Conv1d, nn.Conv2d, pooling, means "
+    "and maxima, nn.Embedding, activation functions, softmax, LayerNorm, BatchNorm in eval mode, clamp, minimum, "
+    "maximum, cat, stack, pad, flip, slices, + - * of tensors and constants, division by constants, and moves of axes"
 )
 
 HINTS = {
-    "lstm": "a packed sequence is not a stream; give the LSTM a padded tensor",
-    "rnn_tanh": "a packed sequence is not a stream; give the RNN a padded tensor",
-    "rnn_relu": "a packed sequence is not a stream; give the RNN a padded tensor",
-    "gru": "a packed sequence is not a stream; give the GRU a padded tensor",
-    "gru_cell": "use nn.GRU over the sequence instead of a loop over nn.GRUCell",
-    "lstm_cell": "use nn.LSTM over the sequence instead of a loop over nn.LSTMCell",
-    "rnn_tanh_cell": "use nn.RNN over the sequence instead of a loop over nn.RNNCell",
-    "rnn_relu_cell": "use nn.RNN over the sequence instead of a loop over nn.RNNCell",
+    "lstm": "a packed sequence has no fixed shape; give the LSTM a padded tensor",
+    "rnn_tanh": "a packed sequence has no fixed shape; give the RNN a padded tensor",
+    "rnn_relu": "a packed sequence has no fixed shape; give the RNN a padded tensor",
+    "gru": "a packed sequence has no fixed shape; give the GRU a padded tensor",
     "slice_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "select_scatter": "this is a write into a part of a tensor; compute the parts and torch.cat them",
     "cond": "a step has no branches; compute both sides and combine them",
@@ -127,8 +126,10 @@ class Program:
                 continue  # an optional argument that was left out
             if not isinstance(value, torch.Tensor):
                 raise UnsupportedError(f"{name} is {value!r}; only tensors are supported")
-            if value.dtype not in FLOATS:
-                raise UnsupportedError(f"{name} has dtype {value.dtype}: inputs must be float32 or float64")
+            if value.dtype not in FLOATS and not (value.dtype in INTEGERS and _only_looked_up(node)):
+                raise UnsupportedError(
+                    f"{name} has dtype {value.dtype}: inputs must be float32 or float64 (or the indices of an Embedding)"
+                )
             if value.dim() == 0:
                 raise UnsupportedError(f"{name} is a single number; give it a feature axis")
             found[node.name] = node
@@ -142,13 +143,15 @@ class Program:
 
     # the walks
 
-    def infer(self) -> Roles:
+    def infer(self, window: bool = False) -> Roles:
         """Find the role of every axis of every argument. Raises UnsupportedError where they contradict each other."""
-        builder = Builder(True, self.shapes)
+        builder = Builder(True, self.shapes, window)
         values = {}
         for name, node in self.inputs.items():
             shape = self.shapes[node]
-            values[name] = Value((name,), tuple((Atom(size),) for size in shape), shape[-1], "argument")
+            indices = node.meta["val"].dtype in INTEGERS
+            kind, width = ("tensor", 1) if indices else ("argument", shape[-1])
+            values[name] = Value((name,), tuple((Atom(size),) for size in shape), width, kind)
         self._walk(builder, values)
         atoms = {name: [axis[0] for axis in value.axes] for name, value in values.items()}
         for name in builder.states:
@@ -158,7 +161,8 @@ class Program:
         builder.grant_wishes(atoms.values())
         for name, axes in atoms.items():
             if name not in builder.states:
-                _default_roles(axes)
+                features = self.inputs[name].meta["val"].dtype not in INTEGERS
+                (_window_roles if window else _default_roles)(axes, features)
         roles: Roles = {}
         for name, axes in atoms.items():
             found = [atom.role or "" for atom in axes]
@@ -167,9 +171,9 @@ class Program:
         _check_roles(roles)
         return roles
 
-    def build(self, roles: Roles) -> Graph:
-        """Build the graph, every role being known. Raises UnsupportedError for what a stream cannot do."""
-        builder = Builder(False, self.shapes)
+    def build(self, roles: Roles, window: bool = False) -> Graph:
+        """Build the graph, every role being known. Raises UnsupportedError for what a stream (or window) cannot do."""
+        builder = Builder(False, self.shapes, window)
         values = {}
         for name, node in self.inputs.items():
             kind, keys = roles[name]
@@ -185,7 +189,7 @@ class Program:
         outputs = self._walk(builder, values)
         container, names = _result_names(self.program.call_spec.out_spec)
         batch = max(sum(role == "batch" for role, _ in keys) for _, keys in roles.values())
-        results = tuple(_result(name, value, batch) for name, value in zip(names, outputs, strict=True))
+        results = tuple(_result(builder, name, value, batch) for name, value in zip(names, outputs, strict=True))
         return _finish(builder, roles, values, results, container)
 
     def _walk(self, builder: Builder, arguments: dict[str, Value]) -> list[Any]:
@@ -195,6 +199,7 @@ class Program:
         for node in self.program.graph.nodes:
             if node.op == "output":
                 outputs = [done[arg] if isinstance(arg, torch.fx.Node) else arg for arg in node.args[0]]
+                builder.enter(node)
             elif node.op == "placeholder":
                 done[node] = self.constants[node.name][1] if node.name in self.constants else arguments.get(node.name)
             elif _is_number(node):
@@ -219,7 +224,8 @@ class Program:
             if given is not None and given.dim() == len(shape) and given.numel():
                 values.append(resized(given, shape).to(dtype))
             else:
-                values.append(torch.randn(shape, generator=generator, dtype=dtype))
+                random = torch.randn(shape, generator=generator, dtype=torch.float64)
+                values.append(random.to(dtype) if dtype in FLOATS else torch.zeros(shape, dtype=dtype))
         return pytree.tree_unflatten(values, self.program.call_spec.in_spec)
 
 
@@ -333,6 +339,11 @@ def _is_mutable(node: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
+def _only_looked_up(node: torch.fx.Node) -> bool:
+    """Whether integers go nowhere but into embeddings."""
+    return all(op_name(user.target) == "embedding" or user.op == "output" for user in node.users)
+
+
 def _needs_functionalizing(node: torch.fx.Node) -> bool:
     """Writes into tensors that others may see, and regions."""
     return _is_region(node) or (_is_mutable(node) and not _writes_privately(node))
@@ -381,15 +392,25 @@ def _outline(spec: pytree.TreeSpec) -> Any:
 # --- roles ----------------------------------------------------------------------------------------------------------
 
 
-def _default_roles(axes: list[Atom]) -> None:
-    """For axes that no operation fixed: features last, then time, then batch."""
-    for role in ("feature", "time"):
+def _default_roles(axes: list[Atom], features: bool) -> None:
+    """For axes that no operation fixed: features last (indices have none), then time, then batch."""
+    for role in ("feature", "time") if features else ("time",):
         free = [atom for atom in axes if atom.role is None]
         if free and all(atom.role != role for atom in axes):
             free[-1].set_role(role, "")
     for atom in axes:
         if atom.role is None:
             atom.set_role("batch", "")
+
+
+def _window_roles(axes: list[Atom], features: bool) -> None:
+    """For axes of a window that no operation fixed: the first is the batch, all others features."""
+    first = axes[0]
+    if first.role is None and all(atom.role != "batch" for atom in axes) and (len(axes) > 1 or not features):
+        first.set_role("batch", "")
+    for atom in axes:
+        if atom.role is None:
+            atom.set_role("feature", "")
 
 
 def _check_roles(roles: Roles) -> None:
@@ -438,7 +459,11 @@ def _finish(
         width = values[name].width
         if kind == "frames":
             kept.add(name)
-            arguments.append(Argument(name, kind, axes, tensor=name, width=width))
+            sizes = tuple(axis_size(axis) for axis, role in zip(values[name].axes, axes, strict=True) if role == "feature")
+            arguments.append(Argument(name, kind, axes, tensor=name, width=width, sizes=sizes))
+            if builder.window:
+                notes.append(f"window: one call takes {name} [{', '.join(map(str, sizes))}] whole")
+                continue
             where = f"streaming: time is axis {axes.index('time')} of {name}" if "time" in axes else ""
             notes.append(where or f"{name} has no time axis: a call is one step")
             continue
@@ -456,7 +481,7 @@ def _finish(
         notes += [f"{name} is the value after the last step" for name in last]
     widths = {name: width for name, width in builder.widths.items() if name in kept}
     graph = Graph(tuple(nodes), widths, Signature(tuple(arguments), results, container), tuple(notes))
-    return fold_batch_norms(graph)
+    return folded(graph)
 
 
 def _result_names(spec: pytree.TreeSpec) -> tuple[str, list[str]]:
@@ -473,7 +498,7 @@ def _result_names(spec: pytree.TreeSpec) -> tuple[str, list[str]]:
     return "list" if type(tree) is list and all(isinstance(leaf, int) for leaf in tree) else "tuple", names
 
 
-def _result(name: str, value: Any, batch: int) -> Result:
+def _result(builder: Builder, name: str, value: Any, batch: int) -> Result:
     """Describe one result; `batch` is the number of batch axes it has to have."""
     if not isinstance(value, Value):
         what = "None" if value is None else "a constant"
@@ -483,7 +508,9 @@ def _result(name: str, value: Any, batch: int) -> Result:
     atoms = [atom for axis in value.axes for atom in axis]
     if [atom.index for atom in atoms if atom.role == "batch"] != list(range(batch)):
         raise UnsupportedError(f"result {name!r} reorders or loses batch axes; return them in the inputs' order")
-    if sum(atom.role == "feature" for atom in atoms) > 1:
-        raise UnsupportedError(f"result {name!r} has its features on several axes; flatten them")
+    if any(any(atom.pad) for atom in atoms):
+        raise UnsupportedError(f"result {name!r} is longer than the stream: cut off what a causal padding added")
+    value = solid(builder, value)
     axes = tuple(tuple(atom.role or "" for atom in axis) for axis in value.axes)
-    return Result(name, axes, value.tensors, state=value.kind == "h_n")
+    sizes = tuple(atom.size for atom in atoms if atom.role == "feature")
+    return Result(name, axes, value.tensors, state=value.kind == "h_n", sizes=sizes)
