@@ -127,7 +127,7 @@ def begun(tables, layer):
     if owner is None or not state_parts(owner):
         raise ValueError(f"layer {layer.name}: {layer.output} is not the state of a recurrent layer later in the list")
     if len(layer.inputs) > len(state_parts(owner)):
-        raise ValueError(f"layer {layer.name}: {len(layer.inputs)} inputs, {owner.name} keeps {len(state_parts(owner))}")
+        raise ValueError(f"layer {layer.name}: {len(layer.inputs)} inputs, more than {owner.name} has parts of a state")
     return owner
 
 

@@ -42,7 +42,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel call per step, or one per row. `kind` names the kernel, rtcore_<kind> (SPEC.md section 7 has them all);
+    """One kernel call per step, or one per row. `kind` names the kernel, rtcore_<kind> (SPEC.md section 7 has them);
     `inputs` and `output` name tensors.
 
     ints of any kind: `rows` calls (absent: 1), the row r of which reads a + r * pitch_a and b + r * pitch_b and writes
