@@ -22,7 +22,7 @@ def extension(name: str, *sources: str) -> Extension:
         f"rtcore.{name}",
         [f"rtcore/{name}.pyx", *kernels, "rtcore/host/rtcore_host.c"],
         depends=[str(p) for p in sorted([*Path("rtcore/csrc").glob("*.h"), *Path("rtcore/host").glob("*.h")])]
-        + ["rtcore/crtcore.pxd", "rtcore/layer.pxd"],
+        + ["rtcore/crtcore.pxd", "rtcore/layer.pxd", "rtcore/recurrent.pxd"],
         include_dirs=["rtcore/csrc", "rtcore/host", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*build["HOST_FLAGS"], *SANITIZE],
@@ -37,13 +37,15 @@ MATRIX = ("rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c")
 setup(
     ext_modules=cythonize(
         [
-            extension("layer", *MATRIX, "rtcore_state_i16.c"),
+            extension("layer", *MATRIX),
+            extension("recurrent", "rtcore_state_i16.c"),
             extension("fixed", "rtcore_sigma.c"),
             extension("dense_i16", *MATRIX, "rtcore_dense_i16.c"),
             extension("gru_i16", *MATRIX, "rtcore_gru_i16.c"),
             extension("lstm_i16", *MATRIX, "rtcore_lstm_i16.c", "rtcore_state_i16.c"),
             extension("rnn_i16", *MATRIX, "rtcore_rnn_i16.c"),
             extension("elementwise_i16", "rtcore_sigma.c", "rtcore_elementwise_i16.c"),
+            extension("copy_i16", "rtcore_copy_i16.c", "rtcore_state_i16.c"),
             extension("function_i16", "rtcore_scalar.c", "rtcore_function_i16.c"),
             extension("normalize_i16", "rtcore_scalar.c", "rtcore_normalize_i16.c"),
             extension("dense_f32", *F32),

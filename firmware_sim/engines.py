@@ -17,7 +17,7 @@ from firmware_sim.emulator import Emulator
 from firmware_sim.toolchain import Firmware, state_arrays
 from quantize.plan import STATE_EXTRA
 from rtcore import Net
-from rtcore.tables import StatePart, Tables, state_size
+from rtcore.tables import Layer, StatePart, Tables, state_parts, state_size
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,17 @@ OUTPUT_REGISTER = {
     "rtcore_gru_i16_step": 2,
     "rtcore_lstm_i16_step": 2,
     "rtcore_rnn_i16_step": 1,
+    "rtcore_delay_i16": 0,
+    "rtcore_state_i16_set": 1,
     "rtcore_state_i16_view": 0,
     "rtcore_activation_i16": 0,
     "rtcore_add_i16": 0,
     "rtcore_mul_i16": 0,
     "rtcore_affine_i16": 0,
     "rtcore_rescale_i16": 0,
+    "rtcore_copy_i16": 0,
+    "rtcore_fill_i16": 0,
+    "rtcore_embedding_i16": 0,
     "rtcore_table_i16": 0,
     "rtcore_clamp_i16": 0,
     "rtcore_prelu_i16": 0,
@@ -189,6 +194,8 @@ class McuEngine:
                 if initial is not None:
                     self.set_initial([values[s] for values in initial])
                 for t in range(steps):
+                    if recorder:
+                        recorder.begin()
                     results, counts[s * steps + t : s * steps + t + 1] = self.step([x[s, t] for x in inputs])
                     for output, result in zip(outputs, results, strict=True):
                         output[s, t] = result
@@ -214,15 +221,28 @@ def _buffers(address: int, tensors: list) -> tuple[list[tuple[int, int]], int]:
     return places, address
 
 
+def _kernel_calls(tables: Tables, layer: Layer) -> tuple[int, int]:
+    """(calls of kernels that a layer makes in a step, calls per row, the last of which writes its output)."""
+    per_row = 1
+    if layer.kind == "begin_i16":
+        owner = tables.tensors[layer.output].owner
+        per_row = len(state_parts(next(x for x in tables.layers if x.name == owner)))
+    elif state_parts(layer) and tables.tensors[layer.output].owner != layer.name:
+        per_row = 2  # and copies its view
+    return layer.ints.get("rows", 1) * per_row, per_row
+
+
 class _Recorder:
-    """Every tensor of every step, read from the emulated memory: when a kernel is entered, the layer before it has
-    written its output."""
+    """Every tensor of every step, read from the emulated memory: when the first kernel of a layer is entered, the layer
+    before it has written its output."""
 
     def __init__(self, engine: McuEngine, streams: int, steps: int):
         self.engine = engine
         self.tables = engine.tables
-        self.targets: list[int] = []  # addresses of the outputs of the layers entered in this step
+        self.calls = [_kernel_calls(self.tables, layer) for layer in self.tables.layers]
+        self.targets: list[list[int]] = []  # of the layers entered in this step: where each call writes
         self.values: list[np.ndarray] = []  # what the finished ones have written
+        self.within = False  # a step
         owners = [tensor for tensor in self.tables.tensors.values() if tensor.place != "alias"]
         self.owned = {tensor.name: np.zeros((streams, steps, tensor.width), np.int16) for tensor in owners}
 
@@ -230,26 +250,41 @@ class _Recorder:
         """The emulator's context in which kernels are noticed."""
         return self.engine.board.watching(OUTPUT_REGISTER, self.enter)
 
+    def begin(self) -> None:
+        """A step begins; what runs between steps is no layer."""
+        self.targets, self.values, self.within = [], [], True
+
     def enter(self, function: str, arguments: tuple[int, ...]) -> None:
-        self.leave()
-        self.targets.append(arguments[OUTPUT_REGISTER[function]])
+        if not self.within:
+            return
+        if not self.targets or len(self.targets[-1]) == self.calls[min(len(self.targets), len(self.calls)) - 1][0]:
+            self.leave()
+            self.targets.append([])
+        self.targets[-1].append(arguments[OUTPUT_REGISTER[function]])
 
     def leave(self) -> None:
-        """Reads what the layer entered last has written."""
-        if len(self.values) < len(self.targets):
+        """Reads what the layer entered last has written: the first row lies lowest."""
+        if len(self.values) < min(len(self.targets), len(self.calls)):
+            count, every = self.calls[len(self.values)]
             layer = self.tables.layers[len(self.values)]
-            self.values.append(self.engine._read(self.targets[-1], self.tables.tensors[layer.output].width))
+            start = min(self.targets[-1][every - 1 : count : every])
+            self.values.append(self.engine._read(start, self.tables.tensors[layer.output].width))
 
     def finish(self, s: int, t: int, inputs: list[np.ndarray]) -> None:
         """Files the values of step (s, t)."""
         self.leave()
+        self.within = False
+        entered = [len(targets) for targets in self.targets]
+        if entered != [count for count, _ in self.calls]:
+            raise RuntimeError(f"kernels ran {entered} times in a step of {len(self.calls)} layers")
         written = [layer.output for layer in self.tables.layers]
-        if len(self.values) != len(written):
-            raise RuntimeError(f"{len(self.values)} kernels ran in a step of {len(written)} layers")
         for name, values in zip([*self.tables.inputs, *written], [*inputs, *self.values], strict=True):
             owner, offset = self.place(name)
             self.owned[owner][s, t, offset : offset + values.size] = values
-        self.targets, self.values = [], []
+        views = {layer: address for layer, member, part, address in self.engine.arrays if member == part.view}
+        for name, tensor in self.tables.tensors.items():
+            if tensor.place == "state":
+                self.owned[name][s, t] = self.engine._read(views[tensor.owner], tensor.width)
 
     def place(self, name: str) -> tuple[str, int]:
         """The tensor that holds the elements of `name`, and where they begin in it."""

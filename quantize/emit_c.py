@@ -4,8 +4,8 @@ Data and calls are generated, algorithms are copied: what is printed here are th
 call per layer; the kernels are rtcore/csrc byte for byte. The same tables give the same bytes, and nothing is written
 before everything has been rendered.
 
-Neighbours: `templates/` (the target files, legible as such), `c_names.py` (identifiers, refused names),
-`rtcore.packing` (the layout of the weights in memory), `firmware_sim/toolchain.py` (compiles what `render` gives).
+Neighbours: `templates/` (the target files, legible as such), `c_layers.py` (each kind of layer in C), `c_names.py`
+(identifiers, refused names), `firmware_sim/toolchain.py` (compiles what `render` gives).
 """
 
 from __future__ import annotations
@@ -14,61 +14,24 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
 import rtcore
+from quantize.c_layers import KINDS, WIDTH, Array, Call, Part, call_of, wrapped
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.errors import QuantizeError
 from rtcore import _build
-from rtcore.packing import PackedMatrix, pack_dense, pack_gru, pack_lstm, pack_rnn
-from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StatePart, Tables, Tensor, state_parts, state_size
+from rtcore.tables import SPEC_VERSION, Tables, Tensor, state_parts, state_size
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-WIDTH = 120  # columns of a generated table
 
 # Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -Os to -O3.
 # tests/firmware/test_emulator.py paints the stack of every emulated core (clang), test_stack.py adds up gcc's frames.
 STACK_BYTES = 800
-
-C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(np.int16): "int16_t"} | {
-    np.dtype(np.int32): "int32_t",
-    np.dtype(np.int64): "int64_t",
-}
-PACKERS = {  # kind -> the members of its C struct that are matrices, the gates of their rows, and who packs them
-    "dense_i16": (("matrix",), (1,), lambda layer: (pack_dense(layer),)),
-    "gru_i16": (("input", "recurrent"), (3, 3), pack_gru),
-    "lstm_i16": (("input", "recurrent", "projection"), (4, 4, 1), pack_lstm),
-    "rnn_i16": (("input", "recurrent"), (1, 1), pack_rnn),
-}
-NUMBERS = {  # kind -> the other numbers of its C struct, after nb_inputs and nb_neurons
-    "dense_i16": (),
-    "gru_i16": ("reset_after", "gate_shift", "candidate_shift", "state_frac"),
-    "lstm_i16": ("gate_shift", "cell_frac", "state_frac"),
-    "rnn_i16": ("shift", "state_frac"),
-}
-
-# Kinds without a matrix: the arguments of rtcore_<kind> after its output. a and b are inputs, an array's name is a
-# member of the layer in NAME_weights, other words are ints of the record.
-ARGUMENTS = {
-    "activation_i16": "a n activation shift",
-    "add_i16": "a stride_a b stride_b n shift_a shift_b sign_b shift",
-    "mul_i16": "a stride_a b stride_b n shift",
-    "affine_i16": "a mult bias shift n",
-    "rescale_i16": "a n shift",
-    "table_i16": "a n nodes step shift",
-    "clamp_i16": "a n low high",
-    "prelu_i16": "a mult shift stride n shift_positive",
-    "minmax_i16": "a stride_a b stride_b n shift_a shift_b largest shift",
-    "sqrt_i16": "a n shift",
-    "softmax_i16": "a n frac",
-    "log_softmax_i16": "a n frac shift",
-    "layernorm_i16": "a mult bias shift n epsilon",
-}
-KINDS = PACKERS.keys() | ARGUMENTS.keys() | {"cell_i16"}
 
 
 @dataclass(frozen=True)
@@ -86,18 +49,6 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class Array:
-    """One table: `static const type id[size] = {...}`."""
-
-    id: str
-    type: str
-    size: int
-    nbytes: int
-    note: str
-    lines: list[str]
-
-
-@dataclass(frozen=True)
 class Port:
     """A buffer of the caller: an input, an output, or the views of a group of states."""
 
@@ -106,67 +57,6 @@ class Port:
     size: int
     frac: int
     note: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a recurrent layer's state in C: StatePart, and the macros of its size and of its view's frac."""
-
-    part: StatePart
-    size: str
-    frac: str
-
-    def pointer(self, member: str, id_: str) -> str:
-        """The argument for "wide" or "view" of the layer `id_`."""
-        name = getattr(self.part, member)
-        return f"st->{id_}.{name}" if name else "NULL"
-
-
-@dataclass
-class Call:
-    """One layer as the templates see it."""
-
-    kind: str
-    name: str
-    id: str
-    macro: str
-    note: str
-    ints: dict[str, int]
-    inputs: list[str]
-    output: str
-    frac: int
-    matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
-    arrays: dict[str, Array] = field(default_factory=dict)
-    parts: list[Part] = field(default_factory=list)
-    owner: str = ""  # of a cell_i16: its LSTM's id
-
-    @property
-    def numbers(self) -> dict[str, int]:
-        """Members of the layer's struct beside its matrices, shape and activation."""
-        return {name: self.ints[name] for name in NUMBERS[self.kind]}
-
-    @property
-    def scratch(self) -> int:
-        """int16 elements that its call needs beside input, output and state."""
-        before = self.kind == "gru_i16" and not self.ints["reset_after"]
-        return self.ints["nb_neurons"] if before or self.kind in ("lstm_i16", "rnn_i16") else 0
-
-    @property
-    def activation(self) -> str:
-        """The C macro of the layer's activation."""
-        names = {number: name for name, number in ACTIVATIONS.items()}
-        return f"RTCORE_ACTIVATION_{names[self.ints['activation']].upper()}"
-
-    @property
-    def arguments(self) -> str:
-        """What the kernel of a layer without a matrix is called with."""
-        words = dict(zip("ab", self.inputs, strict=False)) | {k: str(v) for k, v in self.ints.items()}
-        words |= {name: f"w->{self.id}.{name}" for name in self.arrays}
-        if self.arrays:
-            words["n"] = f"{self.macro}_NEURONS"
-        if self.kind == "activation_i16":
-            words["activation"] = self.activation
-        return ", ".join([self.output, *(words[name] for name in ARGUMENTS[self.kind].split())])
 
 
 @dataclass(frozen=True)
@@ -276,7 +166,8 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
     touched = {_resolve(tables, tensor)[0].name for tensor in locals_}
     silent = [port.id for port, x in zip(inputs, tables.inputs, strict=True) if x not in touched]
     arrays: list[Array] = []
-    calls = [_call(tables, layer, ids[layer.name], macro, locals_, arrays) for layer in tables.layers]
+    places = {tensor: local.id for tensor, local in locals_.items()}
+    calls = [call_of(tables, layer, ids, macro, places, arrays) for layer in tables.layers]
     states = [call for call in calls if call.parts]
     groups = _groups(tables, macro, {part.part.row: (call, part) for call in states for part in call.parts})
     return {
@@ -288,8 +179,9 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "inputs": inputs,
         "outputs": outputs,
         "calls": calls,
-        "tabled": [call for call in calls if call.matrices or call.arrays],
-        "checked": any(call.matrices or call.kind == "table_i16" for call in calls),
+        "tabled": [call for call in calls if call.struct or call.arrays],
+        "shaped": [call for call in calls if call.macros],
+        "checked": any(call.struct or call.kind == "table_i16" for call in calls),
         "states": states,
         "wide": any(part.part.wide for call in states for part in call.parts),
         "groups": groups,
@@ -299,7 +191,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "arrays": arrays,
         "table_bytes": sum(array.nbytes for array in arrays),
         "arena": tables.arena,
-        "scratch": max((call.scratch for call in states), default=0),
+        "scratch": max((call.scratch for call in calls), default=0),
         "max_neurons": tables.max_neurons,
         "stack": STACK_BYTES,
         "kernels": [file for file in kernel_files() if file.endswith(".c")],
@@ -363,104 +255,6 @@ def _resolve(tables: Tables, name: str) -> tuple[Tensor, int]:
         offset += tensor.offset
         tensor = tables.tensors[tensor.owner]
     return tensor, offset
-
-
-def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, Local], arrays: list[Array]) -> Call:
-    """The view of one layer; its tables go to `arrays`."""
-    call = Call(
-        kind=layer.kind,
-        name=comment(layer.name),
-        id=id_,
-        macro=f"{macro}_{id_.upper()}",
-        note=_note(tables, layer),
-        ints=layer.ints,
-        inputs=[places[name].id for name in layer.inputs],
-        output=places[layer.output].id,
-        frac=tables.tensors[layer.output].frac,
-    )
-    for part in state_parts(layer):
-        cell = part.row != layer.name
-        size = "OUTPUTS" if layer.kind == "lstm_i16" and not cell else "NEURONS"
-        call.parts.append(Part(part, f"{call.macro}_{size}", f"{call.macro}_{'CELL' if cell else ''}FRAC"))
-    if layer.kind in PACKERS:
-        members, gates, pack = PACKERS[layer.kind]
-        for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
-            call.matrices.append(_matrix(arrays, call, which, matrix, g))
-    elif layer.kind == "cell_i16":
-        call.owner = layer_ids(tables)[tables.tensors[layer.inputs[0]].owner]
-    else:
-        for member, values in layer.arrays.items():
-            _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
-            call.arrays[member] = arrays[-1]
-    return call
-
-
-def _note(tables: Tables, layer: Layer) -> str:
-    """One line on a layer: shapes and formats, with the tensors' names where the model says them."""
-    x = tables.tensors[layer.inputs[0]]
-    y = tables.tensors[layer.output]
-    ints = layer.ints
-    what = {number: name for name, number in ACTIVATIONS.items()}.get(ints.get("activation", 0), "")
-    formats = f"Q({x.frac}) -> Q({y.frac})"
-    name = comment(layer.name)
-    if layer.kind == "dense_i16":
-        return f"{name}: dense {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"
-    if layer.kind == "gru_i16":
-        form = "reset after" if ints["reset_after"] else "reset before"
-        return f"{name}: gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
-    if layer.kind == "lstm_i16":
-        form = f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
-        return f"{name}: lstm {ints['nb_inputs']} -> {ints['nb_neurons']}{form}, {formats}"
-    if layer.kind == "rnn_i16":
-        return f"{name}: rnn {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"
-    if layer.kind == "cell_i16":
-        return f"{name}: the cell of {comment(tables.tensors[layer.inputs[0]].owner)} [{ints['n']}], Q({y.frac})"
-    if len(layer.inputs) == 2:
-        b = tables.tensors[layer.inputs[1]]
-        sign = "*" if layer.kind == "mul_i16" else "+" if ints.get("sign_b", 1) > 0 else "-"
-        if layer.kind == "minmax_i16":
-            sign = "max" if ints["largest"] else "min"
-        return f"{name}: [{x.width}] Q({x.frac}) {sign} [{b.width}] Q({b.frac}) -> Q({y.frac})"
-    kind = {"activation_i16": what, "rescale_i16": "rescale" if ints.get("shift") else "copy"}
-    return f"{name}: {kind.get(layer.kind, layer.kind.removesuffix('_i16'))} [{ints['n']}], {formats}"
-
-
-def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> tuple:
-    """The tables of one matrix: (member of the layer's struct, matrix, member of rtcore_matrix_i16 -> array)."""
-    prefix = call.id if which == "matrix" else f"{call.id}_{which}"
-    rows = f"{gates} gates x {m.nb_rows // gates}" if gates > 1 else f"{m.nb_rows}"
-    columns = m.nb_inputs + m.nb_inputs % 2
-    bits = 8 * m.weights.itemsize
-    shifts = f"{m.shift.min()}..{m.shift.max()}"
-    packed = f"i{bits} [{rows} rows][{m.nb_inputs} columns], packed [{m.nb_rows // 4}][{columns // 2}][8]"
-    members = {f"w{bits}": _array(arrays, f"{prefix}_weights", m.weights, packed)}
-    wide = 8 * m.bias.itemsize
-    folded = ", rounding half included" if m.mult is None else ""
-    members[f"bias{wide}"] = _array(arrays, f"{prefix}_bias", m.bias, f"[{rows}], accumulators of {wide} bits{folded}")
-    if m.mult is not None:
-        members["mult"] = _array(arrays, f"{prefix}_mult", m.mult, f"[{rows}], (sum * mult) >> shift")
-    members["shift"] = _array(arrays, f"{prefix}_shift", m.shift, f"[{rows}], sum >> shift, {shifts}")
-    return which, m, members
-
-
-def _array(arrays: list[Array], id_: str, values: np.ndarray, note: str) -> str:
-    """Registers a table under a free identifier, which is returned."""
-    taken = {array.id for array in arrays}
-    (free,) = identifiers([id_], reserved=taken).values()
-    arrays.append(Array(free, C_TYPES[values.dtype], values.size, values.nbytes, note, wrapped(values)))
-    return free
-
-
-def wrapped(values: np.ndarray) -> list[str]:
-    """The elements of an array, comma after each, in lines of at most WIDTH columns with four of indentation."""
-    lines, line = [], "   "
-    for value in values.reshape(-1).tolist():
-        item = f" {value},"
-        if len(line) + len(item) > WIDTH:
-            lines.append(line)
-            line = "   "
-        line += item
-    return [*lines, line]
 
 
 def fit(code: str) -> str:

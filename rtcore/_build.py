@@ -21,6 +21,7 @@ SOURCES_I16 = (
     "rtcore_rnn_i16.c",
     "rtcore_state_i16.c",
     "rtcore_elementwise_i16.c",
+    "rtcore_copy_i16.c",
     "rtcore_scalar.c",
     "rtcore_function_i16.c",
     "rtcore_normalize_i16.c",

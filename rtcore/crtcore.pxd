@@ -74,6 +74,7 @@ cdef extern from "rtcore.h" nogil:
 
     void rtcore_state_i16_set(int32_t *wide, int16_t *view, const int16_t *values, int n)
     void rtcore_state_i16_view(int16_t *output, const int32_t *wide, int n)
+    void rtcore_delay_i16(int16_t *view, const int16_t *input, int n, int frames)
 
     void rtcore_activation_i16(int16_t *output, const int16_t *input, int n, int activation, int shift)
     void rtcore_add_i16(int16_t *output, const int16_t *a, int stride_a, const int16_t *b, int stride_b, int n,
@@ -94,6 +95,11 @@ cdef extern from "rtcore.h" nogil:
     void rtcore_log_softmax_i16(int16_t *output, const int16_t *input, int n, int frac, int shift)
     void rtcore_layernorm_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
                               const uint8_t *shift, int n, int64_t epsilon)
+
+    void rtcore_copy_i16(int16_t *output, const int16_t *input, int start, int n0, int n1, int n2, int n3, int s0,
+                         int s1, int s2, int s3)
+    void rtcore_fill_i16(int16_t *output, int n, int value)
+    void rtcore_embedding_i16(int16_t *output, const int16_t *input, const int16_t *table, int n, int entries)
 
     ctypedef struct rtcore_dense_f32:
         const float *bias

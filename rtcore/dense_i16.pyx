@@ -7,19 +7,16 @@ import numpy as np
 
 from libc.stdint cimport int16_t, int64_t
 
-from rtcore.crtcore cimport (rtcore_dense_i16, rtcore_dense_i16_check, rtcore_dense_i16_step, rtcore_host_saturated,
+from rtcore.crtcore cimport (rtcore_dense_i16, rtcore_dense_i16_check, rtcore_dense_i16_step,
                              rtcore_matrix_i16_sums4)
-from rtcore.layer cimport Layer, Op, hold_matrix
+from rtcore.layer cimport Layer, hold_matrix, set_call
 
 from rtcore.errors import check
 from rtcore.packing import pack_dense, unblocks
 
 
-cdef void step(Op *op) noexcept nogil:
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-    rtcore_dense_i16_step(<const rtcore_dense_i16 *>op.layer, op.y, op.a)
-    op.saturated += rtcore_host_saturated
+cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    rtcore_dense_i16_step(<const rtcore_dense_i16 *>layer, y, a)
 
 
 cdef class DenseI16(Layer):
@@ -34,8 +31,7 @@ cdef class DenseI16(Layer):
         self.c.nb_neurons = table.ints["nb_neurons"]
         self.c.activation = table.ints["activation"]
         check(rtcore_dense_i16_check(&self.c), f"layer {table.name}")
-        self.op.step = step
-        self.op.layer = &self.c
+        set_call(&self.op, step, &self.c)
 
     def step(self, const int16_t[::1] x not None):
         """x: int16 [nb_inputs] -> int16 [nb_neurons]."""
@@ -57,3 +53,6 @@ cdef class DenseI16(Layer):
         for group in range(self.c.matrix.nb_rows // 4):
             rtcore_matrix_i16_sums4(&self.c.matrix, group, &x[0], &sums[4 * group])
         return unblocks(out, 1, self.c.nb_neurons)
+
+
+KINDS = {"dense_i16": DenseI16}

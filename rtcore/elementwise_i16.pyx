@@ -7,57 +7,48 @@ import numpy as np
 
 from libc.stdint cimport int16_t, int64_t, uint8_t
 
-from rtcore.crtcore cimport (rtcore_activation_i16, rtcore_add_i16, rtcore_affine_i16, rtcore_host_saturated,
+from rtcore.crtcore cimport (rtcore_activation_i16, rtcore_add_i16, rtcore_affine_i16,
                              rtcore_mul_i16, rtcore_rescale_i16)
-from rtcore.layer cimport Layer, Op
+from rtcore.layer cimport Call, Layer, set_call
 
 from rtcore.limits import check
 
-KINDS = ("activation_i16", "add_i16", "mul_i16", "affine_i16", "rescale_i16")
+
+cdef void activation(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const ElementwiseCall *c = <const ElementwiseCall *>layer
+    rtcore_activation_i16(y, a, c.n, c.activation, c.shift)
 
 
-cdef void activation(Op *op) noexcept nogil:
-    cdef const ElementwiseCall *c = <const ElementwiseCall *>op.layer
-    begin()
-    rtcore_activation_i16(op.y, op.a, c.n, c.activation, c.shift)
-    end(op)
+cdef void add(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const ElementwiseCall *c = <const ElementwiseCall *>layer
+    rtcore_add_i16(y, a, c.stride_a, b, c.stride_b, c.n, c.shift_a, c.shift_b, c.sign_b, c.shift)
 
 
-cdef void add(Op *op) noexcept nogil:
-    cdef const ElementwiseCall *c = <const ElementwiseCall *>op.layer
-    begin()
-    rtcore_add_i16(op.y, op.a, c.stride_a, op.b, c.stride_b, c.n, c.shift_a, c.shift_b, c.sign_b, c.shift)
-    end(op)
+cdef void mul(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const ElementwiseCall *c = <const ElementwiseCall *>layer
+    rtcore_mul_i16(y, a, c.stride_a, b, c.stride_b, c.n, c.shift)
 
 
-cdef void mul(Op *op) noexcept nogil:
-    cdef const ElementwiseCall *c = <const ElementwiseCall *>op.layer
-    begin()
-    rtcore_mul_i16(op.y, op.a, c.stride_a, op.b, c.stride_b, c.n, c.shift)
-    end(op)
+cdef void affine(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const ElementwiseCall *c = <const ElementwiseCall *>layer
+    rtcore_affine_i16(y, a, c.mult, c.bias, c.shifts, c.n)
 
 
-cdef void affine(Op *op) noexcept nogil:
-    cdef const ElementwiseCall *c = <const ElementwiseCall *>op.layer
-    begin()
-    rtcore_affine_i16(op.y, op.a, c.mult, c.bias, c.shifts, c.n)
-    end(op)
+cdef void rescale(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const ElementwiseCall *c = <const ElementwiseCall *>layer
+    rtcore_rescale_i16(y, a, c.n, c.shift)
 
 
-cdef void rescale(Op *op) noexcept nogil:
-    cdef const ElementwiseCall *c = <const ElementwiseCall *>op.layer
-    begin()
-    rtcore_rescale_i16(op.y, op.a, c.n, c.shift)
-    end(op)
-
-
-cdef inline void begin() noexcept nogil:
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-
-
-cdef inline void end(Op *op) noexcept nogil:
-    op.saturated += rtcore_host_saturated
+cdef Call call_of(kind):
+    if kind == "activation_i16":
+        return activation
+    if kind == "add_i16":
+        return add
+    if kind == "mul_i16":
+        return mul
+    if kind == "affine_i16":
+        return affine
+    return rescale
 
 
 cdef class ElementwiseI16(Layer):
@@ -82,14 +73,7 @@ cdef class ElementwiseI16(Layer):
             self.keep = tuple(np.ascontiguousarray(table.arrays[name]) for name in ("mult", "bias", "shift"))
             mult, bias, shifts = self.keep
             self.c.mult, self.c.bias, self.c.shifts = &mult[0], &bias[0], &shifts[0]
-        if table.kind == "activation_i16":
-            self.op.step = activation
-        elif table.kind == "add_i16":
-            self.op.step = add
-        elif table.kind == "mul_i16":
-            self.op.step = mul
-        elif table.kind == "affine_i16":
-            self.op.step = affine
-        else:
-            self.op.step = rescale
-        self.op.layer = &self.c
+        set_call(&self.op, call_of(table.kind), &self.c)
+
+
+KINDS = dict.fromkeys(("activation_i16", "add_i16", "mul_i16", "affine_i16", "rescale_i16"), ElementwiseI16)

@@ -8,57 +8,48 @@ import numpy as np
 
 from libc.stdint cimport int16_t, int32_t, uint8_t
 
-from rtcore.crtcore cimport (rtcore_clamp_i16, rtcore_host_saturated, rtcore_minmax_i16, rtcore_prelu_i16,
+from rtcore.crtcore cimport (rtcore_clamp_i16, rtcore_minmax_i16, rtcore_prelu_i16,
                              rtcore_sqrt_i16, rtcore_table_i16)
-from rtcore.layer cimport Layer, Op
+from rtcore.layer cimport Call, Layer, set_call
 
 from rtcore.limits import check
 
-KINDS = ("table_i16", "clamp_i16", "prelu_i16", "minmax_i16", "sqrt_i16")
+
+cdef void tabled(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const FunctionCall *c = <const FunctionCall *>layer
+    rtcore_table_i16(y, a, c.n, c.nodes, c.step, c.shift)
 
 
-cdef void tabled(Op *op) noexcept nogil:
-    cdef const FunctionCall *c = <const FunctionCall *>op.layer
-    begin()
-    rtcore_table_i16(op.y, op.a, c.n, c.nodes, c.step, c.shift)
-    end(op)
+cdef void clamp(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const FunctionCall *c = <const FunctionCall *>layer
+    rtcore_clamp_i16(y, a, c.n, c.low, c.high)
 
 
-cdef void clamp(Op *op) noexcept nogil:
-    cdef const FunctionCall *c = <const FunctionCall *>op.layer
-    begin()
-    rtcore_clamp_i16(op.y, op.a, c.n, c.low, c.high)
-    end(op)
+cdef void prelu(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const FunctionCall *c = <const FunctionCall *>layer
+    rtcore_prelu_i16(y, a, c.mult, c.shifts, c.stride, c.n, c.shift_positive)
 
 
-cdef void prelu(Op *op) noexcept nogil:
-    cdef const FunctionCall *c = <const FunctionCall *>op.layer
-    begin()
-    rtcore_prelu_i16(op.y, op.a, c.mult, c.shifts, c.stride, c.n, c.shift_positive)
-    end(op)
+cdef void minmax(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const FunctionCall *c = <const FunctionCall *>layer
+    rtcore_minmax_i16(y, a, c.stride_a, b, c.stride_b, c.n, c.shift_a, c.shift_b, c.largest, c.shift)
 
 
-cdef void minmax(Op *op) noexcept nogil:
-    cdef const FunctionCall *c = <const FunctionCall *>op.layer
-    begin()
-    rtcore_minmax_i16(op.y, op.a, c.stride_a, op.b, c.stride_b, c.n, c.shift_a, c.shift_b, c.largest, c.shift)
-    end(op)
+cdef void sqrt(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const FunctionCall *c = <const FunctionCall *>layer
+    rtcore_sqrt_i16(y, a, c.n, c.shift)
 
 
-cdef void sqrt(Op *op) noexcept nogil:
-    cdef const FunctionCall *c = <const FunctionCall *>op.layer
-    begin()
-    rtcore_sqrt_i16(op.y, op.a, c.n, c.shift)
-    end(op)
-
-
-cdef inline void begin() noexcept nogil:
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-
-
-cdef inline void end(Op *op) noexcept nogil:
-    op.saturated += rtcore_host_saturated
+cdef Call call_of(kind):
+    if kind == "table_i16":
+        return tabled
+    if kind == "clamp_i16":
+        return clamp
+    if kind == "prelu_i16":
+        return prelu
+    if kind == "minmax_i16":
+        return minmax
+    return sqrt
 
 
 cdef class FunctionI16(Layer):
@@ -93,14 +84,7 @@ cdef class FunctionI16(Layer):
         if "shift" in arrays:
             shifts = arrays["shift"]
             self.c.shifts = &shifts[0]
-        if table.kind == "table_i16":
-            self.op.step = tabled
-        elif table.kind == "clamp_i16":
-            self.op.step = clamp
-        elif table.kind == "prelu_i16":
-            self.op.step = prelu
-        elif table.kind == "minmax_i16":
-            self.op.step = minmax
-        else:
-            self.op.step = sqrt
-        self.op.layer = &self.c
+        set_call(&self.op, call_of(table.kind), &self.c)
+
+
+KINDS = dict.fromkeys(("table_i16", "clamp_i16", "prelu_i16", "minmax_i16", "sqrt_i16"), FunctionI16)

@@ -3,7 +3,7 @@
 from libc.stdint cimport int16_t, int32_t
 
 from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_i16
-from rtcore.layer cimport Recurrent
+from rtcore.recurrent cimport Recurrent
 
 
 ctypedef struct GruI16Call:  # what one step's call needs beside its input and output

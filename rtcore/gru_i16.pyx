@@ -1,6 +1,6 @@
 """GruI16: a gated recurrent unit with the wide recurrence (csrc/rtcore_gru_i16.c), both reset forms.
 
-Neighbours: `layer.pyx` (base), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
+Neighbours: `layer.pyx` and `recurrent.pyx` (bases), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
 """
 
 import numpy as np
@@ -8,19 +8,17 @@ import numpy as np
 from libc.stdint cimport int16_t
 from libc.string cimport memset
 
-from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_i16_check, rtcore_gru_i16_step, rtcore_host_saturated
-from rtcore.layer cimport Op, Recurrent, check_width, hold_matrix, sums_of
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_i16_check, rtcore_gru_i16_step
+from rtcore.layer cimport check_width, hold_matrix, set_call, sums_of
+from rtcore.recurrent cimport Recurrent
 
 from rtcore.errors import check
 from rtcore.packing import pack_gru
 
 
-cdef void step(Op *op) noexcept nogil:
-    cdef GruI16Call *call = <GruI16Call *>op.layer
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-    rtcore_gru_i16_step(call.gru, call.state, op.y, op.a, call.scratch)
-    op.saturated += rtcore_host_saturated
+cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef GruI16Call *call = <GruI16Call *>layer
+    rtcore_gru_i16_step(call.gru, call.state, y, a, call.scratch)
 
 
 cdef class GruI16(Recurrent):
@@ -45,8 +43,7 @@ cdef class GruI16(Recurrent):
         self.call.gru = &self.c
         self.call.state = self.states
         self.call.scratch = self.scratch
-        self.op.step = step
-        self.op.layer = &self.call
+        set_call(&self.op, step, &self.call)
 
     cdef void poison(self, int byte) noexcept nogil:
         memset(self.scratch, byte, sizeof(self.scratch))
@@ -62,3 +59,6 @@ cdef class GruI16(Recurrent):
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):
         """The exact accumulators of (input, recurrent) matrices, int64 [3N] each, rows z r h."""
         return sums_of(&self.c.input, x, 3, self.size), sums_of(&self.c.recurrent, view, 3, self.size)
+
+
+KINDS = {"gru_i16": GruI16}

@@ -1,16 +1,46 @@
 # layer.pxd - what Net knows of a layer: one record per kernel call, filled by the layer's own class.
 # Neighbours: layer.pyx, net.pyx (runs records), the *_i16.pyx classes (fill them).
-from libc.stdint cimport int16_t, int32_t
+from libc.stdint cimport int16_t
 
-from rtcore.crtcore cimport rtcore_matrix_i16
+from rtcore.crtcore cimport rtcore_host_saturated, rtcore_matrix_i16
+
+# One call of a kernel: layer is its const struct or the numbers that it takes, b is NULL where there is one input.
+ctypedef void (*Call)(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil
 
 ctypedef struct Op:
-    void (*step)(Op *op) noexcept nogil  # calls the kernel with what stands below, adds to `saturated`
-    const void *layer                    # the kernel's const struct
-    const int16_t *a                     # first input
-    const int16_t *b                     # second input, or NULL
-    int16_t *y                           # output; for a recurrent layer its state's view
-    long saturated                       # values clipped by more than one LSB since the last reset of the count
+    Call call
+    long (*clipped)() noexcept nogil  # take_clipped of the extension that `call` is in
+    const void *layer
+    const int16_t *a                  # first input, or NULL
+    const int16_t *b                  # second input, or NULL
+    int16_t *y                        # output
+    int16_t *view                     # a recurrent layer's, where that is not y: copied to y after each row; else NULL
+    Py_ssize_t width                  # of that view
+    Py_ssize_t pitch_a                # elements from row to row
+    Py_ssize_t pitch_b
+    Py_ssize_t pitch_y
+    int rows                          # calls per step
+    bint reverse                      # from the last row to the first
+    long saturated                    # values clipped by more than one LSB since the last reset of the count
+
+
+cdef inline long take_clipped() noexcept nogil:
+    """The thread's count of clipped values since the last call. Every extension has its own, so this is inline."""
+    global rtcore_host_saturated
+    cdef long clipped = rtcore_host_saturated
+    rtcore_host_saturated = 0
+    return clipped
+
+
+cdef inline void set_call(Op *op, Call call, const void *layer) noexcept:
+    """What an op calls: once a step, until Net says more."""
+    op.call = call
+    op.clipped = take_clipped
+    op.layer = layer
+    op.rows = 1
+
+
+cdef void run(Op *op) noexcept nogil
 
 
 cdef class Layer:
@@ -19,21 +49,6 @@ cdef class Layer:
     cdef object keep            # owners of the arrays that the C struct points to
 
     cdef int bind(self, const int16_t *a, const int16_t *b, int16_t *y) except -1
-
-
-ctypedef struct Part:  # of a state, see rtcore.tables.StatePart
-    int32_t *wide      # [size] or NULL
-    int16_t *view      # [size] or NULL
-    int size
-
-
-cdef class Recurrent(Layer):
-    cdef Part parts[2]          # in the order of state_parts(table), inside the object
-    cdef int n_parts
-    cdef readonly int size      # elements of the state vector
-
-    cdef int hold_part(self, int32_t *wide, int16_t *view) except -1
-    cdef void clear(self) noexcept nogil
     cdef void poison(self, int byte) noexcept nogil
 
 

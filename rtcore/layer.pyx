@@ -1,92 +1,55 @@
-"""The base of the int16 layer classes: the call record, the state's access, the packed matrix's pointers.
+"""The base of the int16 layer classes: the call record and its rows, the packed matrix's pointers.
 
-Neighbours: `dense_i16.pyx`, `gru_i16.pyx` and so on (one class per kernel), `net.pyx` (runs them in order).
+Neighbours: `recurrent.pyx` (layers with a state), `dense_i16.pyx` and so on (one class per kernel), `net.pyx` (runs them in order).
 """
 
 import numpy as np
 
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
+from libc.string cimport memcpy
 
-from rtcore.crtcore cimport (RTCORE_MAX_NEURONS, RTCORE_STATE_ONE, rtcore_matrix_i16_sums4, rtcore_state_i16_set,
-                             rtcore_view)
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_matrix_i16_sums4
 
 from rtcore.packing import unblocks
-from rtcore.tables import state_parts
+
+
+cdef void run(Op *op) noexcept nogil:
+    """All rows of a step, clipped values counted."""
+    cdef Py_ssize_t r
+    cdef int k
+    cdef int16_t *y
+    op.clipped()
+    for k in range(op.rows):
+        r = op.rows - 1 - k if op.reverse else k
+        y = op.y + r * op.pitch_y
+        op.call(op.layer, row(op.a, r * op.pitch_a), row(op.b, r * op.pitch_b), y if op.view == NULL else op.view)
+        if op.view != NULL:
+            memcpy(y, op.view, op.width * sizeof(int16_t))
+    op.saturated += op.clipped()
+
+
+cdef inline const int16_t *row(const int16_t *input, Py_ssize_t offset) noexcept nogil:
+    return input + offset if input != NULL else NULL
 
 
 cdef class Layer:
-    """One kernel call. `table` is the record it was made from."""
+    """One kernel call per row. `table` is the record it was made from."""
 
     cdef int bind(self, const int16_t *a, const int16_t *b, int16_t *y) except -1:
-        """Says where the call reads and writes; the memory is the caller's."""
+        """Says where the calls read and write; the memory is the caller's."""
+        ints = self.table.ints
         self.op.a = a
         self.op.b = b
         self.op.y = y
+        self.op.rows = ints.get("rows", 1)
+        self.op.reverse = ints.get("reverse", 0)
+        self.op.pitch_a = ints.get("pitch_a", 0)
+        self.op.pitch_b = ints.get("pitch_b", 0)
+        self.op.pitch_y = ints.get("pitch_y", 0)
         return 0
-
-
-cdef class Recurrent(Layer):
-    """A layer with a state: the parts that rtcore.tables.state_parts lists, one int32 vector to whoever saves it."""
-
-    cdef int hold_part(self, int32_t *wide, int16_t *view) except -1:
-        """Adds the next part of state_parts(self.table), at zero."""
-        size = state_parts(self.table)[self.n_parts].size
-        self.parts[self.n_parts] = Part(wide, view, size)
-        rtcore_state_i16_set(wide, view, NULL, size)
-        self.n_parts += 1
-        self.size += size
-        return 0
-
-    cdef void clear(self) noexcept nogil:
-        for part in self.parts[:self.n_parts]:
-            rtcore_state_i16_set(part.wide, part.view, NULL, part.size)
 
     cdef void poison(self, int byte) noexcept nogil:
         """Fills the scratch, which holds nothing between calls, so that a test can prove it."""
-
-    def reset(self):
-        """State to zero."""
-        self.clear()
-
-    def set_part(self, int index, const int16_t[::1] values not None):
-        """Sets part number `index` from its int16 view."""
-        cdef Part part = self.parts[index]
-        if index >= self.n_parts or values.shape[0] != part.size:
-            raise ValueError(f"layer {self.table.name}: {values.shape[0]} values do not fit part {index} of its state")
-        rtcore_state_i16_set(part.wide, part.view, &values[0], part.size)
-
-    def get_state(self):
-        """int32 [size], a copy: the parts one after the other, each wide where it is kept wide."""
-        return np.concatenate([
-            np.array(<int32_t[:part.size]>part.wide) if part.wide != NULL
-            else np.array(<int16_t[:part.size]>part.view).astype(np.int32)
-            for part in self.parts[:self.n_parts]
-        ])
-
-    def set_state(self, const int32_t[::1] state not None):
-        """Restores a state that `get_state` gave: kept views follow from it."""
-        cdef Part part
-        cdef int i, low, high, at = 0
-        if state.shape[0] != self.size:
-            raise ValueError(f"layer {self.table.name}: the state has {state.shape[0]} units, the layer {self.size}")
-        for part in self.parts[:self.n_parts]:
-            high = RTCORE_STATE_ONE if part.wide != NULL else 32767
-            low = -RTCORE_STATE_ONE if part.wide != NULL else -32768
-            for i in range(at, at + part.size):
-                if not low <= state[i] <= high:
-                    raise ValueError(
-                        f"layer {self.table.name}: unit {i} of the state is {state[i]}, a state holds at most "
-                        f"{low}..{high}; restore what a state of this model gave"
-                    )
-            at += part.size
-        at = 0
-        for part in self.parts[:self.n_parts]:
-            for i in range(part.size):
-                if part.wide != NULL:
-                    part.wide[i] = state[at + i]
-                if part.view != NULL:
-                    part.view[i] = rtcore_view(state[at + i]) if part.wide != NULL else <int16_t>state[at + i]
-            at += part.size
 
 
 cdef int check_width(object table) except -1:

@@ -3,7 +3,8 @@
 from libc.stdint cimport int16_t, int32_t
 
 from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_lstm_i16
-from rtcore.layer cimport Layer, Recurrent
+from rtcore.layer cimport Layer
+from rtcore.recurrent cimport Recurrent
 
 
 ctypedef struct LstmI16Call:  # what one step's call needs beside its input and output

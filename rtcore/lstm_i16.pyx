@@ -1,6 +1,6 @@
 """LstmI16: long short-term memory with a 32-bit cell (csrc/rtcore_lstm_i16.c); CellI16: a copy of its cell as int16.
 
-Neighbours: `layer.pyx` (base), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
+Neighbours: `layer.pyx` and `recurrent.pyx` (bases), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
 """
 
 import numpy as np
@@ -8,20 +8,18 @@ import numpy as np
 from libc.stdint cimport int16_t
 from libc.string cimport memset
 
-from rtcore.crtcore cimport (RTCORE_MAX_NEURONS, rtcore_host_saturated, rtcore_lstm_i16_check, rtcore_lstm_i16_step,
+from rtcore.crtcore cimport (RTCORE_MAX_NEURONS, rtcore_lstm_i16_check, rtcore_lstm_i16_step,
                              rtcore_state_i16_view)
-from rtcore.layer cimport Layer, Op, Recurrent, check_width, hold_matrix, sums_of
+from rtcore.layer cimport Layer, check_width, hold_matrix, set_call, sums_of
+from rtcore.recurrent cimport Recurrent
 
 from rtcore.errors import check
 from rtcore.packing import pack_lstm
 
 
-cdef void step(Op *op) noexcept nogil:
-    cdef LstmI16Call *call = <LstmI16Call *>op.layer
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-    rtcore_lstm_i16_step(call.lstm, call.cell, op.y, op.a, call.scratch)
-    op.saturated += rtcore_host_saturated
+cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef LstmI16Call *call = <LstmI16Call *>layer
+    rtcore_lstm_i16_step(call.lstm, call.cell, y, a, call.scratch)
 
 
 cdef class LstmI16(Recurrent):
@@ -48,8 +46,7 @@ cdef class LstmI16(Recurrent):
         self.call.lstm = &self.c
         self.call.cell = self.cells
         self.call.scratch = self.scratch
-        self.op.step = step
-        self.op.layer = &self.call
+        set_call(&self.op, step, &self.call)
 
     cdef void poison(self, int byte) noexcept nogil:
         memset(self.scratch, byte, sizeof(self.scratch))
@@ -67,12 +64,9 @@ cdef class LstmI16(Recurrent):
         return sums_of(&self.c.input, x, 4, self.c.nb_neurons), sums_of(&self.c.recurrent, view, 4, self.c.nb_neurons)
 
 
-cdef void copy_cell(Op *op) noexcept nogil:
-    cdef CellI16Call *call = <CellI16Call *>op.layer
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-    rtcore_state_i16_view(op.y, call.cell, call.n)
-    op.saturated += rtcore_host_saturated
+cdef void copy_cell(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef CellI16Call *call = <CellI16Call *>layer
+    rtcore_state_i16_view(y, call.cell, call.n)
 
 
 cdef class CellI16(Layer):
@@ -80,8 +74,7 @@ cdef class CellI16(Layer):
 
     def __init__(self, table):
         self.table = table
-        self.op.step = copy_cell
-        self.op.layer = &self.call
+        set_call(&self.op, copy_cell, &self.call)
 
     def attach(self, layer):
         """The LSTM whose cell is copied. Raises ValueError for a layer of another kind or width."""
@@ -95,3 +88,6 @@ cdef class CellI16(Layer):
         self.keep = lstm
         self.call.cell = lstm.cells
         self.call.n = lstm.c.nb_neurons
+
+
+KINDS = {"lstm_i16": LstmI16, "cell_i16": CellI16}

@@ -13,23 +13,19 @@ from libc.stdint cimport int16_t, int32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from rtcore.layer cimport Layer, Op, Part, Recurrent
+from rtcore.layer cimport Layer, Op
+from rtcore.layer cimport run as run_op
+from rtcore.recurrent cimport Part, Recurrent
 
-from rtcore.dense_i16 import DenseI16
-from rtcore.elementwise_i16 import KINDS as ELEMENTWISE
-from rtcore.elementwise_i16 import ElementwiseI16
-from rtcore.function_i16 import KINDS as FUNCTIONS
-from rtcore.function_i16 import FunctionI16
-from rtcore.gru_i16 import GruI16
-from rtcore.lstm_i16 import CellI16, LstmI16
-from rtcore.normalize_i16 import KINDS as NORMALIZATIONS
-from rtcore.normalize_i16 import NormalizeI16
-from rtcore.rnn_i16 import RnnI16
+from rtcore import (
+    copy_i16, dense_i16, elementwise_i16, function_i16, gru_i16, lstm_i16, normalize_i16, recurrent, rnn_i16
+)
+from rtcore.limits import check_operands
 from rtcore.tables import SPEC_VERSION, state_parts
 
-KINDS = {"dense_i16": DenseI16, "gru_i16": GruI16, "lstm_i16": LstmI16, "rnn_i16": RnnI16, "cell_i16": CellI16}
-KINDS |= dict.fromkeys(ELEMENTWISE, ElementwiseI16) | dict.fromkeys(FUNCTIONS, FunctionI16)
-KINDS |= dict.fromkeys(NORMALIZATIONS, NormalizeI16)
+KINDS = {}
+for module in (copy_i16, dense_i16, elementwise_i16, function_i16, gru_i16, lstm_i16, normalize_i16, recurrent, rnn_i16):
+    KINDS |= module.KINDS
 
 
 @dataclass(frozen=True)
@@ -140,24 +136,16 @@ cdef class Net:
         return self.memory + <Py_ssize_t>self.offsets[name]
 
     cdef bind(self, Layer layer):
-        """Points a layer's call at its tensors, after their widths have been compared."""
+        """Points a layer's calls at its tensors, after their widths have been compared."""
         table = layer.table
-        tensors = self.tables.tensors
-        ints = table.ints
-        units = next(ints[key] for key in ("nb_outputs", "nb_neurons", "n") if key in ints)
-        if tensors[table.output].width != units:
-            raise ValueError(f"layer {table.name}: {units} outputs, tensor {table.output} holds "
-                             f"{tensors[table.output].width}")
-        if len(table.inputs) != (2 if "stride_b" in table.ints else 1):
-            raise ValueError(f"layer {table.name}: {len(table.inputs)} inputs do not fit kind {table.kind}")
-        for name, stride in zip(table.inputs, ("stride_a", "stride_b")):
-            expected = ints.get("nb_inputs", units if ints.get(stride, 1) else 1)
-            if table.kind == "cell_i16" and name in tensors and tensors[name].place == "state":
-                layer.attach(self.by_name[tensors[name].owner])
-            elif name not in tensors or tensors[name].width != expected or table.kind == "cell_i16":
-                raise ValueError(f"layer {table.name}: expects an input of {expected}, tensor {name} does not fit")
+        check_operands(self.tables, table)
+        if table.kind in ("cell_i16", "begin_i16"):  # of the layer whose state is their input or their output
+            tensor = self.tables.tensors[table.output if table.kind == "begin_i16" else table.inputs[0]]
+            if tensor.place != "state":
+                raise ValueError(f"layer {table.name}: tensor {tensor.name} does not fit, it is no recurrent layer's state")
+            layer.attach(self.by_name[tensor.owner])
         layer.bind(
-            self.address(table.inputs[0]),
+            self.address(table.inputs[0]) if table.inputs else NULL,
             self.address(table.inputs[1]) if len(table.inputs) > 1 else NULL,
             self.address(table.output),
         )
@@ -199,10 +187,9 @@ cdef class Net:
 
     def poison(self, int byte):
         """Fills all memory that holds nothing between steps; no number may change (tests prove it)."""
-        cdef Recurrent layer
+        cdef Layer layer
         memset(self.memory, byte, self.elements * sizeof(int16_t))
-        for table in self.tables.states:
-            layer = self.by_name[table.name]
+        for layer in self.layers:
             layer.poison(byte)
 
     def step(self, inputs):
@@ -313,7 +300,7 @@ cdef class Net:
                 memcpy(copies[k].buffer, copies[k].rows + t * copies[k].width, copies[k].width * sizeof(int16_t))
             for i in range(-1, self.n_ops):
                 if i >= 0:
-                    self.ops[i].step(self.ops[i])
+                    run_op(self.ops[i])
                 for k in range(n_in, n_copies):
                     copy = copies[k]
                     if copy.after == i and copy.widen:

@@ -7,43 +7,34 @@ import numpy as np
 
 from libc.stdint cimport int16_t, int64_t, uint8_t
 
-from rtcore.crtcore cimport (rtcore_host_saturated, rtcore_layernorm_i16, rtcore_log_softmax_i16,
+from rtcore.crtcore cimport (rtcore_layernorm_i16, rtcore_log_softmax_i16,
                              rtcore_softmax_i16)
-from rtcore.layer cimport Layer, Op
+from rtcore.layer cimport Call, Layer, set_call
 
 from rtcore.limits import check
 
-KINDS = ("softmax_i16", "log_softmax_i16", "layernorm_i16")
+
+cdef void softmax(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const NormalizeCall *c = <const NormalizeCall *>layer
+    rtcore_softmax_i16(y, a, c.n, c.frac)
 
 
-cdef void softmax(Op *op) noexcept nogil:
-    cdef const NormalizeCall *c = <const NormalizeCall *>op.layer
-    begin()
-    rtcore_softmax_i16(op.y, op.a, c.n, c.frac)
-    end(op)
+cdef void log_softmax(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const NormalizeCall *c = <const NormalizeCall *>layer
+    rtcore_log_softmax_i16(y, a, c.n, c.frac, c.shift)
 
 
-cdef void log_softmax(Op *op) noexcept nogil:
-    cdef const NormalizeCall *c = <const NormalizeCall *>op.layer
-    begin()
-    rtcore_log_softmax_i16(op.y, op.a, c.n, c.frac, c.shift)
-    end(op)
+cdef void layernorm(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef const NormalizeCall *c = <const NormalizeCall *>layer
+    rtcore_layernorm_i16(y, a, c.mult, c.bias, c.shifts, c.n, c.epsilon)
 
 
-cdef void layernorm(Op *op) noexcept nogil:
-    cdef const NormalizeCall *c = <const NormalizeCall *>op.layer
-    begin()
-    rtcore_layernorm_i16(op.y, op.a, c.mult, c.bias, c.shifts, c.n, c.epsilon)
-    end(op)
-
-
-cdef inline void begin() noexcept nogil:
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-
-
-cdef inline void end(Op *op) noexcept nogil:
-    op.saturated += rtcore_host_saturated
+cdef Call call_of(kind):
+    if kind == "softmax_i16":
+        return softmax
+    if kind == "log_softmax_i16":
+        return log_softmax
+    return layernorm
 
 
 cdef class NormalizeI16(Layer):
@@ -70,10 +61,7 @@ cdef class NormalizeI16(Layer):
         if "shift" in arrays:
             shifts = arrays["shift"]
             self.c.shifts = &shifts[0]
-        if table.kind == "softmax_i16":
-            self.op.step = softmax
-        elif table.kind == "log_softmax_i16":
-            self.op.step = log_softmax
-        else:
-            self.op.step = layernorm
-        self.op.layer = &self.c
+        set_call(&self.op, call_of(table.kind), &self.c)
+
+
+KINDS = dict.fromkeys(("softmax_i16", "log_softmax_i16", "layernorm_i16"), NormalizeI16)

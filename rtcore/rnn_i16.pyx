@@ -1,6 +1,6 @@
 """RnnI16: the plain recurrent layer, tanh or ReLU (csrc/rtcore_rnn_i16.c).
 
-Neighbours: `layer.pyx` (base), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
+Neighbours: `layer.pyx` and `recurrent.pyx` (bases), `packing.py` (the weights' layout), SPEC.md section 5 (the numbers).
 """
 
 import numpy as np
@@ -8,19 +8,17 @@ import numpy as np
 from libc.stdint cimport int16_t
 from libc.string cimport memset
 
-from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_host_saturated, rtcore_rnn_i16_check, rtcore_rnn_i16_step
-from rtcore.layer cimport Op, Recurrent, check_width, hold_matrix, sums_of
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_rnn_i16_check, rtcore_rnn_i16_step
+from rtcore.layer cimport check_width, hold_matrix, set_call, sums_of
+from rtcore.recurrent cimport Recurrent
 
 from rtcore.errors import check
 from rtcore.packing import pack_rnn
 
 
-cdef void step(Op *op) noexcept nogil:
-    cdef RnnI16Call *call = <RnnI16Call *>op.layer
-    global rtcore_host_saturated
-    rtcore_host_saturated = 0
-    rtcore_rnn_i16_step(call.rnn, op.y, op.a, call.scratch)
-    op.saturated += rtcore_host_saturated
+cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
+    cdef RnnI16Call *call = <RnnI16Call *>layer
+    rtcore_rnn_i16_step(call.rnn, y, a, call.scratch)
 
 
 cdef class RnnI16(Recurrent):
@@ -42,8 +40,7 @@ cdef class RnnI16(Recurrent):
         self.hold_part(NULL, self.views)
         self.call.rnn = &self.c
         self.call.scratch = self.scratch
-        self.op.step = step
-        self.op.layer = &self.call
+        set_call(&self.op, step, &self.call)
 
     cdef void poison(self, int byte) noexcept nogil:
         memset(self.scratch, byte, sizeof(self.scratch))
@@ -59,3 +56,6 @@ cdef class RnnI16(Recurrent):
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):
         """The exact accumulators of (input, recurrent) matrices, int64 [N] each."""
         return sums_of(&self.c.input, x, 1, self.size), sums_of(&self.c.recurrent, view, 1, self.size)
+
+
+KINDS = {"rnn_i16": RnnI16}

@@ -26,7 +26,7 @@ class Tensor:
     place says where its elements live during a step:
     "input"  the caller's buffer of frame input number `index`
     "output" the caller's buffer of output number `index` (written by the step, may be read back within it)
-    "state"  the view of recurrent layer `owner` (the tensor *is* the state's int16 view)
+    "state"  the view of recurrent layer `owner` (the tensor *is* the state's int16 view: after `owner`'s last row)
     "arena"  elements `offset .. offset + width` of the arena
     "alias"  elements `offset .. offset + width` of tensor `owner` (a slice; or a segment of a concatenation)
     """
@@ -42,8 +42,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """One kernel call per step. `kind` names the kernel, rtcore_<kind> (SPEC.md section 7 has them all); `inputs` and
-    `output` name tensors."""
+    """One kernel call per step, or one per row. `kind` names the kernel, rtcore_<kind> (SPEC.md section 7 has them);
+    `inputs` and `output` name tensors.
+
+    ints of any kind: `rows` calls (absent: 1), the row r of which reads a + r * pitch_a and b + r * pitch_b and writes
+    y + r * pitch_y (elements, absent: 0); with `reverse` 1 the last row is computed first.
+    """
 
     kind: str
     name: str
@@ -85,6 +89,8 @@ def state_parts(layer: Layer) -> tuple[StatePart, ...]:
         )
     if layer.kind == "rnn_i16":
         return (StatePart(name, i["nb_neurons"], 0, i["state_frac"], "", "view"),)
+    if layer.kind == "delay_i16":
+        return (StatePart(name, i["frames"] * i["n"], 0, i["state_frac"], "", "view"),)
     return ()
 
 
@@ -149,8 +155,10 @@ class Tables:
             return name
 
         written = dict.fromkeys(self.tensors, -1)
+        views = {tensor.owner: name for name, tensor in self.tensors.items() if tensor.place == "state"}
         for i, layer in enumerate(self.layers):
             written[root(layer.output)] = i
+            written[views.get(layer.name, layer.output)] = i  # its state too, where it copies that to its output
         return {name: written[root(name)] for name in self.tensors}
 
     @property

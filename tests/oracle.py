@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
+from itertools import product
 from math import isqrt
 
 import mpmath
@@ -198,8 +199,7 @@ def view_of(state: int) -> int:
 
 
 def elementwise(layer: Layer, inputs: list[list[int]]) -> list[int]:
-    i, x = layer.ints, inputs[0]
-    n = i["n"]
+    i, x = layer.ints, inputs[0] if inputs else []
 
     def scaled(numerator: int, shift: int) -> int:
         return act(half_up(numerator, shift) if shift else numerator)
@@ -216,8 +216,8 @@ def elementwise(layer: Layer, inputs: list[list[int]]) -> list[int]:
         return [scaled(v * m + b, s) for v, m, b, s in zip(x, *columns, strict=True)]
     if layer.kind in FUNCTIONS:
         return FUNCTIONS[layer.kind](i, {name: array.tolist() for name, array in layer.arrays.items()}, x)
-    a = [x[k * i["stride_a"]] for k in range(n)]
-    b = [inputs[1][k * i["stride_b"]] for k in range(n)]
+    a = [x[k * i["stride_a"]] for k in range(i["n"])]
+    b = [inputs[1][k * i["stride_b"]] for k in range(i["n"])]
     if layer.kind == "minmax_i16":
         choose = max if i["largest"] else min
         return [scaled(choose(p * 2 ** i["shift_a"], q * 2 ** i["shift_b"]), i["shift"]) for p, q in zip(a, b)]
@@ -319,10 +319,38 @@ FUNCTIONS = {
 }
 
 
+# ---------------------------------------------------------------------------------------------------------- copies --
+
+
+def copied(i: dict, a: dict, x: list[int]) -> list[int]:
+    """All elements in order of i0, i1, i2, i3; an index below 0 is none."""
+    places = product(*(range(i[f"n{k}"]) for k in range(4)))
+    indices = [i["start"] + sum(p * i[f"s{k}"] for k, p in enumerate(place)) for place in places]
+    assert min(indices) >= 0
+    return [x[at] for at in indices]
+
+
+def embedded(i: dict, a: dict, x: list[int]) -> list[int]:
+    index = clip(x[0], 0, i["entries"] - 1)
+    return a["table"][index * i["n"] : (index + 1) * i["n"]]
+
+
+FUNCTIONS |= {
+    "copy_i16": copied,
+    "fill_i16": lambda i, a, x: [i["value"]] * i["n"],
+    "embedding_i16": embedded,
+}
+
+
+def delay(layer: Layer, x: list[int], frames: list[int]) -> list[int]:
+    """The frames, oldest first, without the oldest and with the new one."""
+    return frames[layer.ints["n"] :] + x
+
+
 # ------------------------------------------------------------------------------------------------------------- net --
 
 
-STEPS = {"gru_i16": gru, "lstm_i16": lstm, "rnn_i16": rnn}
+STEPS = {"gru_i16": gru, "lstm_i16": lstm, "rnn_i16": rnn, "delay_i16": delay}
 
 
 def views(layer: Layer, state: list[int]) -> dict[str, list[int]]:
@@ -337,13 +365,31 @@ def views(layer: Layer, state: list[int]) -> dict[str, list[int]]:
 
 def started(layer: Layer, given: dict[str, list[int]]) -> list[int]:
     """The state vector whose views are given; zero where they are not."""
-    n = layer.ints["nb_neurons"]
+    n = layer.ints["n"] * layer.ints["frames"] if layer.kind == "delay_i16" else layer.ints["nb_neurons"]
     if layer.kind == "gru_i16":
         return [v * 2**15 for v in given.get(layer.name, [0] * n)]
     if layer.kind == "lstm_i16":
         cell = [v * 2**15 for v in given.get(f"{layer.name}:cell", [0] * n)]
         return cell + given.get(layer.name, [0] * layer.ints["nb_outputs"])
     return given.get(layer.name, [0] * n)
+
+
+def order(layer: Layer) -> list[int]:
+    """The rows of a step in the order in which they are computed."""
+    rows = range(layer.ints.get("rows", 1))
+    return list(reversed(rows)) if layer.ints.get("reverse") else list(rows)
+
+
+def row_of(layer: Layer, which: str, r: int, whole: list[int]) -> list[int]:
+    """What row r reads of an input: all rows are as wide as what is left of the last one's begin."""
+    pitch = layer.ints.get(f"pitch_{which}", 0)
+    width = len(whole) - (layer.ints.get("rows", 1) - 1) * pitch
+    return whole[r * pitch : r * pitch + width]
+
+
+def own_views(tables: Tables, layer: Layer) -> list[str]:
+    """The tensors that are a recurrent layer's state."""
+    return [t.name for t in tables.tensors.values() if t.place == "state" and t.owner == layer.name]
 
 
 def run(tables: Tables, inputs: list, initial: list | None = None, state: dict | None = None):
@@ -374,8 +420,8 @@ def run(tables: Tables, inputs: list, initial: list | None = None, state: dict |
                 return read(tensor.owner)[tensor.offset : tensor.offset + tensor.width]
             return values[name]
 
-        def write(name: str, v: list[int], values=values) -> None:
-            tensor, start = tables.tensors[name], 0
+        def write(name: str, v: list[int], start: int, values=values) -> None:
+            tensor = tables.tensors[name]
             while tensor.place == "alias":
                 start, tensor = start + tensor.offset, tables.tensors[tensor.owner]
             whole = values.setdefault(tensor.name, [None] * tensor.width)
@@ -384,18 +430,28 @@ def run(tables: Tables, inputs: list, initial: list | None = None, state: dict |
         for name, x in zip(tables.inputs, frames, strict=True):
             values[name] = x[t]
         for layer in tables.layers:
-            given = [read(name) for name in layer.inputs]
-            if layer.kind == "dense_i16":
-                write(layer.output, dense(layer, given[0]))
-            elif layer.kind in STEPS:
-                states[layer.name] = STEPS[layer.kind](layer, given[0], states[layer.name])
+            for r in order(layer):
+                given = [row_of(layer, which, r, read(name)) for which, name in zip("ab", layer.inputs, strict=False)]
+                at = r * layer.ints.get("pitch_y", 0)
+                if layer.kind == "dense_i16":
+                    write(layer.output, dense(layer, given[0]), at)
+                elif layer.kind in STEPS:
+                    states[layer.name] = STEPS[layer.kind](layer, given[0], states[layer.name])
+                    write(layer.output, views(layer, states[layer.name])[layer.name], at)
+                    for name in own_views(tables, layer):
+                        write(name, views(layer, states[layer.name])[layer.name], 0)
+                elif layer.kind == "begin_i16":
+                    owner = next(x for x in recurrent if x.name == tables.tensors[layer.output].owner)
+                    rows_begun = dict(zip((owner.name, f"{owner.name}:cell"), given, strict=False))
+                    states[owner.name] = started(owner, rows_begun)
+                    write(layer.output, views(owner, states[owner.name])[owner.name], 0)
+                elif layer.kind == "cell_i16":
+                    owner = next(x for x in recurrent if x.name == tables.tensors[layer.inputs[0]].owner)
+                    write(layer.output, views(owner, states[owner.name])[f"{owner.name}:cell"], at)
+                else:
+                    write(layer.output, elementwise(layer, given), at)
+            if layer.kind in STEPS:
                 history[layer.name].append(states[layer.name])
-                write(layer.output, views(layer, states[layer.name])[layer.name])
-            elif layer.kind == "cell_i16":
-                owner = next(x for x in recurrent if x.output == layer.inputs[0])
-                write(layer.output, views(owner, states[owner.name])[f"{owner.name}:cell"])
-            else:
-                write(layer.output, elementwise(layer, given))
         for name in tables.tensors:
             trace[name].append(read(name))
     return [trace[name] for name in tables.outputs], trace, history

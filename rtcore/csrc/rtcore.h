@@ -147,6 +147,9 @@ void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t
 void rtcore_state_i16_set(int32_t *wide, int16_t *view, const int16_t *values, int n);
 /* The int16 view of a part that is kept as i32 [n] alone. */
 void rtcore_state_i16_view(int16_t *output, const int32_t *wide, int n);
+/* The last `frames` inputs: view i16 [frames][n], oldest first, drops the first row and appends input, i16 [n], which
+ * must not overlap it. */
+void rtcore_delay_i16(int16_t *view, const int16_t *input, int n, int frames);
 
 /* Elementwise operations on vectors of n; every sum is exact and rounded once, then saturated. Shifts are in SPEC.md 6.
  * stride 0 repeats a single element. Output may be one of the inputs. */
@@ -188,6 +191,16 @@ void rtcore_log_softmax_i16(int16_t *output, const int16_t *input, int n, int fr
  * (|bias| < 2^61), shift u8 [n] 0..62; epsilon 1..2^61 in squares of x's LSB. */
 void rtcore_layernorm_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
                           const uint8_t *shift, int n, int64_t epsilon);
+
+/* Copies and constants; output and input must not overlap. */
+/* output: i16 [n0][n1][n2][n3]; element (i0, i1, i2, i3) is input[start + i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3]. Strides
+ * may be 0 or negative; every index must lie within the input. */
+void rtcore_copy_i16(int16_t *output, const int16_t *input, int start, int n0, int n1, int n2, int n3, int s0, int s1,
+                     int s2, int s3);
+/* output: i16 [n], every element `value`, which is ACT. */
+void rtcore_fill_i16(int16_t *output, int n, int value);
+/* output: i16 [n], row input[0] of the table, i16 [entries][n]; an index outside it is clipped to it, and counted. */
+void rtcore_embedding_i16(int16_t *output, const int16_t *input, const int16_t *table, int n, int entries);
 
 /* ---------------------------------------------------------------------------------------------------- float32 -- */
 

@@ -1,4 +1,4 @@
-/* rtcore_state_i16.c - recurrent states from and to their int16 views (SPEC.md 5), one part at a time.
+/* rtcore_state_i16.c - recurrent states from and to their int16 views (SPEC.md 5), one part at a time; past frames.
  *
  * A part is kept as int32 with 15 bits below its view, as an int16 view, or as both.
  * Neighbours: rtcore_gru_i16.c, rtcore_lstm_i16.c, rtcore_rnn_i16.c (carry the states on), rtcore_fixed.h.
@@ -23,5 +23,15 @@ void rtcore_state_i16_set(int32_t *wide, int16_t *view, const int16_t *values, i
 void rtcore_state_i16_view(int16_t *output, const int32_t *wide, int n) {
     for (int i = 0; i < n; i++) {
         output[i] = rtcore_view(wide[i]);
+    }
+}
+
+void rtcore_delay_i16(int16_t *view, const int16_t *input, int n, int frames) {
+    const int kept = (frames - 1) * n;
+    for (int i = 0; i < kept; i++) {
+        view[i] = view[i + n];
+    }
+    for (int i = 0; i < n; i++) {
+        view[kept + i] = input[i];
     }
 }

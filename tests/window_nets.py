@@ -1,0 +1,222 @@
+"""Random window nets as Tables: one whole window per step, [T][F] or [H][W][C] row-major in a tensor.
+
+    tables = random_window(np.random.default_rng(seed))
+
+Rows on every kind, at any pitch that the tensors allow; recurrent layers over a window, either way, begun at zero or at
+given states, into tensors of their own or into interleaved halves of one. Neighbours: `nets.py` (the kinds themselves,
+frames and initial states), `oracle.py` (runs Tables in Python integers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nets import Builder
+from rtcore.tables import Tables, state_parts
+
+
+@dataclass
+class WindowBuilder(Builder):
+    """A window net under construction; `width` of a tensor counts the elements of the whole window."""
+
+    def part(self, x: str, rows: int) -> tuple[str, int, int]:
+        """A random (alias of x, pitch, width) such that `rows` rows of `width` elements, `pitch` apart, fill it."""
+        t = self.tensors[x]
+        pitch = int(self.rng.integers(0, max(1, t.width // rows) + 1)) if rows > 1 else 0
+        width = int(self.rng.integers(1, max(1, min(24, t.width - (rows - 1) * pitch)) + 1))
+        whole = (rows - 1) * pitch + width
+        return self.slice(x, int(self.rng.integers(0, t.width - whole + 1)), whole), pitch, width
+
+    def tensor(self, name: str, width: int, frac: int, place: str = "arena", **where) -> str:
+        while name in self.tensors:  # a slice is taken twice, a row's name is free again
+            name += "'"
+        return super().tensor(name, width, frac, place, **where)
+
+    def row(self, x: str, width: int) -> str:
+        """A tensor of one row's shape, which `over` replaces by all rows."""
+        name = f"row{len(self.tensors)}"
+        return self.tensor(name, width, self.tensors[x].frac, "alias", owner=x)
+
+    def over(self, x: str, rows: int, make: Callable[[str], str], pitch: int, width: int) -> str:
+        """make(row) for every row of x: what it emits gets rows, what it allocates becomes `rows` rows."""
+        first, known = len(self.layers), set(self.tensors)
+        one = self.row(x, width)
+        reverse = int(self.coin()) if rows > 1 else 0
+        y = make(one)
+        del self.tensors[one]
+        pitches = {one: pitch}
+        for name in [name for name in self.tensors if name not in known]:
+            t = self.tensors[name]
+            pitches[name] = 0 if t.place == "state" else t.width
+            if t.place == "arena":
+                self.tensors[name] = replace(t, width=rows * t.width, offset=self.arena)
+                self.arena += rows * t.width
+        for k, layer in enumerate(self.layers[first:], first):
+            ints = {"rows": rows, "reverse": reverse, "pitch_y": pitches[layer.output]}
+            ints |= {f"pitch_{which}": pitches.get(a, 0) for which, a in zip("ab", layer.inputs, strict=False)}
+            inputs = tuple(x if name == one else name for name in layer.inputs)
+            self.layers[k] = replace(layer, inputs=inputs, ints=layer.ints | ints)
+        return y
+
+    def any_row(self, x: str, rows: int) -> str:
+        """A random kind over random rows of x."""
+        part, pitch, width = self.part(x, rows)
+        how = int(self.rng.integers(5))
+
+        def make(one: str) -> str:
+            n = int(self.rng.integers(1, 13))
+            if how == 0:
+                return self.dense(one, n)
+            if how == 1:
+                return self.activation(self.affine(one))
+            if how == 2:
+                kind = str(self.rng.choice(["mul_i16", "add_i16", "minmax_i16"]))
+                return self.pair(one, self.dense(one, width if self.coin() else 1), kind)
+            return self.function(one)
+
+        return self.over(part, rows, make, pitch, width)
+
+    def begin(self, layer_output: str, given: Callable[[int, int], str], coin: bool = True) -> None:
+        """Puts a begin before the recurrent layer of that state tensor: at zero, at h, or at all its parts."""
+        name = self.tensors[layer_output].owner
+        k = next(k for k, layer in enumerate(self.layers) if layer.name == name)
+        parts = list(reversed(state_parts(self.layers[k])))
+        count = int(self.rng.integers(0, len(parts) + 1)) if coin else 0
+        inputs = tuple(given(part.size, part.frac) for part in parts[:count])
+        at = len(self.layers)
+        self.emit("begin_i16", inputs, layer_output, {"n": parts[0].size})
+        self.layers.insert(k, replace(self.layers.pop(at), name=f"begin.{at}"))
+
+    def memory_over(self, x: str, rows: int, pitch: int, width: int, into: str = "", into_pitch: int = 0) -> str:
+        """A recurrent layer over the rows of x, its outputs in `into`, in a new tensor, or in its state alone."""
+        n = int(self.rng.integers(1, 13))
+        if into:
+            n = self.tensors[into].width - (rows - 1) * into_pitch
+
+        def make(one: str) -> str:
+            how = int(self.rng.integers(4))
+            if how == 0:
+                return self.rnn(one, n)
+            if how == 1:
+                return self.lstm(one, n)
+            if how == 2:
+                return self.lstm(one, n + 3, n)
+            return self.gru(one, n)
+
+        state = self.over(x, rows, make, pitch, width)
+        t = self.tensors[state]
+        if not into and self.coin():
+            into, into_pitch = self.tensor(f"t{len(self.tensors)}", rows * n, t.frac), n
+        if into:
+            last = self.layers[-1]
+            self.layers[-1] = replace(last, output=into, ints=last.ints | {"pitch_y": into_pitch})
+        given = []
+
+        def start(size: int, frac: int) -> str:
+            given.append(self.input(size))
+            return given[-1]
+
+        self.begin(state, start)
+        if self.coin():  # the final state, read after it
+            self.output(state)
+        return into or state
+
+    def bidirectional(self, x: str, rows: int, pitch: int, width: int) -> str:
+        """Two recurrent layers into the interleaved halves of [rows][n + m]."""
+        n, m = (int(v) for v in self.rng.integers(1, 9, 2))
+        whole = self.tensor(f"both{len(self.tensors)}", rows * (n + m), 11)
+        for offset, size in ((0, n), (n, m)):
+            half = self.tensor(
+                f"{whole}[{offset}]", (rows - 1) * (n + m) + size, 11, "alias", owner=whole, offset=offset
+            )
+            self.memory_over(x, rows, pitch, width, half, n + m)
+        return whole
+
+    def interleave(self, x: str, rows: int) -> str:
+        """[rows][F1] and [rows][F2] of x, each rescaled, into [rows][F1 + F2]."""
+        parts = [self.part(x, rows) for _ in range(2)]
+        pitch = parts[0][2] + parts[1][2]
+        whole = self.tensor(f"cat{len(self.tensors)}", rows * pitch, 11)
+        offset = 0
+        for part, step, width in parts:
+            place = f"{whole}[{offset}]"
+            self.tensor(place, (rows - 1) * pitch + width, 11, "alias", owner=whole, offset=offset)
+            ints = {"n": width, "shift": int(self.rng.integers(0, 3)), "rows": rows, "pitch_a": step, "pitch_y": pitch}
+            self.emit("rescale_i16", (part,), place, ints)
+            offset += width
+        return whole
+
+    def copy(self, x: str) -> str:
+        """A random strided copy: permuted, flipped, expanded or sliced."""
+        t, rng = self.tensors[x], self.rng
+        sizes, strides, low, high = [], [], 0, 0
+        for _ in range(4):
+            stride = int(rng.integers(-5, 6))
+            most = 4 if stride == 0 else (t.width - 1 - (high - low)) // abs(stride) + 1
+            sizes.append(int(rng.integers(1, max(1, min(5, most)) + 1)))
+            strides.append(stride)
+            span = (sizes[-1] - 1) * stride
+            low, high = low + min(span, 0), high + max(span, 0)
+        start = int(rng.integers(-low, t.width - high))
+        ints = {f"n{k}": n for k, n in enumerate(sizes)} | {f"s{k}": s for k, s in enumerate(strides)}
+        return self.emit("copy_i16", (x,), self.fresh(int(np.prod(sizes)), t.frac), ints | {"start": start})
+
+    def embedding(self, x: str, rows: int) -> str:
+        """Of `rows` elements of x, shifted so far down that some are indices."""
+        t, n, entries = self.tensors[x], int(self.rng.integers(1, 6)), int(self.rng.integers(1, 20))
+        part = self.slice(x, 0, min(rows, t.width))
+        index = self.rescale(part, 10)
+        table = self.rng.integers(-32768, 32768, entries * n).astype(np.int16)
+        y = self.fresh(self.tensors[part].width * n, 9)
+        ints = {"n": n, "entries": entries, "rows": self.tensors[part].width, "pitch_a": 1, "pitch_y": n}
+        return self.emit("embedding_i16", (index,), y, ints, {"table": table})
+
+    def fill(self, n: int) -> str:
+        return self.emit("fill_i16", (), self.fresh(n, 11), {"n": n, "value": int(self.rng.integers(-32768, 32768))})
+
+    def delay(self, x: str) -> str:
+        """The last frames of x."""
+        t, frames = self.tensors[x], int(self.rng.integers(1, 6))
+        name = f"delay.{len(self.layers)}"
+        y = self.tensor(f"{name}.view", t.width * frames, t.frac, "state", owner=name)
+        return self.emit("delay_i16", (x,), y, {"n": t.width, "frames": frames, "state_frac": t.frac})
+
+
+def random_window(rng: np.random.Generator, depth: int | None = None, how: int | None = None) -> Tables:
+    """A window of random size through `depth` (2..4) random layers; its first is number `how`, if given."""
+    b = WindowBuilder(rng)
+    x = b.input(int(rng.integers(12, 80)))
+    for k in range(depth or int(rng.integers(2, 5))):
+        rows = int(rng.integers(1, 7))
+        rows = min(rows, b.tensors[x].width)
+        which = int(rng.integers(9)) if k or how is None else how
+        if which < 2:
+            x = b.any_row(x, rows)
+        elif which == 2:
+            x = b.memory_over(*shuffled(b.part(x, rows), rows))
+        elif which == 3:
+            x = b.bidirectional(*shuffled(b.part(x, rows), rows))
+        elif which == 4:
+            x = b.interleave(x, rows)
+        elif which == 5:
+            x = b.copy(x)
+        elif which == 6:
+            x = b.embedding(x, rows)
+        elif which == 7:
+            x = b.delay(x)
+        else:
+            x = b.concat([x, b.fill(int(rng.integers(1, 6)))])
+        if b.coin():
+            b.output(x)
+    y = b.tensor(f"y{len(b.outputs)}", int(rng.integers(1, 8)), b.frac(), "output", index=len(b.outputs))
+    b.outputs.append(y)
+    b.dense(x, b.tensors[y].width, into=y)
+    return b.tables()
+
+
+def shuffled(part: tuple[str, int, int], rows: int) -> tuple[str, int, int, int]:
+    x, pitch, width = part
+    return x, rows, pitch, width
