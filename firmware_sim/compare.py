@@ -345,6 +345,7 @@ class _Compared:
         self.outputs = {name for r in qmodel.signature.results if not r.state for name in r.tensors}
         self.results = {name for r in qmodel.signature.results for name in r.tensors}
         self.rows = self.tables.state_rows
+        self.given = {row for state in self.tables.state_inputs for row in state.layers}
         self.initial: dict[str, np.ndarray] = {}  # row -> int16 [S, N], where the model takes an initial state
         self.states: dict[str, np.ndarray] = {}  # row -> float [S, T, N], of what is no tensor: cells
         self.saturated = _saturated(self.tables, run)
@@ -361,11 +362,11 @@ class _Compared:
     def observe(self, name: str, reference: np.ndarray) -> None:
         """What run_graph calls; tensors that the plan fused away have no counterpart and are passed over."""
         row, _, what = name.rpartition(":")
-        if what == "initial":
+        if what == "initial" and row in self.given:
             layer, part = self.rows[row]
             self.initial[row], clipped = to_raw(reference, part.frac)
             self.saturated[layer.output] += clipped
-        if name in self.rows:
+        if name in self.rows and reference.shape[:2] == (self.streams, self.steps):  # not inside a window
             self.states[name] = reference
         tensor = self.tables.tensors.get(name)
         if tensor is None:
@@ -409,7 +410,7 @@ class _Compared:
 
     def state_sqnr(self, layer: Layer) -> float:
         """Of the whole state vector; its parts have been observed."""
-        energies = [_energies(self.states.pop(part.row), self.state(layer, part)) for part in state_parts(layer)]
+        energies = [_energies(self.states[part.row], self.state(layer, part)) for part in state_parts(layer)]
         return _db(*(sum(energy) for energy in zip(*energies, strict=True)))
 
     def trajectory(self, name: str, kind: str, frac: int, reference: np.ndarray, fixed: np.ndarray) -> None:

@@ -137,6 +137,7 @@ def _over_window(step: Op) -> Op:
         run.finals[node.output] = y[:, -1].reshape(streams, steps, -1)
         for output, cell in inner.cells.items():
             run.cells[output] = cell[:, -1].reshape(streams, steps, -1)
+            run.observe(f"{node.name}:cell", run.cells[output])
         return (y[:, ::-1] if node.attrs["reverse"] else y).reshape(streams, steps, -1)
 
     return op

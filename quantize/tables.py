@@ -350,6 +350,7 @@ def build_tables(
         builder.tensor(argument.tensor, plan.frac[argument.tensor], "input", index=i)
     for node in graph.nodes:
         BUILDERS[node.op](builder, node)
+    write_in_place(builder, {name for result in graph.signature.results for name in result.tensors})
     outputs = give_outputs(builder, [r.tensors[0] for r in graph.signature.results if not r.state])
     arena = place_arena(builder)
     return Tables(
@@ -368,6 +369,31 @@ def root(tensors: Mapping[str, Tensor], name: str) -> str:
     while tensors[name].place == "alias":
         name = tensors[name].owner
     return name
+
+
+def write_in_place(builder: Builder, results: set[str]) -> None:
+    """Where a call only moves what one other call has written for it alone, that one writes to the goal itself, as the
+    parts of a concatenation."""
+    writers: dict[str, list[Layer]] = {}
+    readers: dict[str, list[Layer]] = {}
+    for layer in builder.layers:
+        writers.setdefault(root(builder.tensors, layer.output), []).append(layer)
+        for name in layer.inputs:
+            readers.setdefault(root(builder.tensors, name), []).append(layer)
+    for move in [layer for layer in builder.layers if layer.kind == "rescale_i16" and layer.ints["shift"] == 0]:
+        (x,) = move.inputs
+        makers = writers.get(x, [])
+        own = builder.tensors[x].place == "arena" and readers[x] == [move] and x not in results
+        if not own or len(makers) != 1 or makers[0].ints.get("rows", 1) != move.ints.get("rows", 1):
+            continue
+        if move.ints.get("rows", 1) > 1 and makers[0].ints["pitch_y"] != move.ints["pitch_a"]:
+            continue
+        pitch = {"pitch_y": move.ints["pitch_y"]} if "pitch_y" in move.ints else {}
+        at = builder.layers.index(makers[0])
+        builder.layers[at] = replace(makers[0], output=move.output, ints=makers[0].ints | pitch)
+        builder.layers.remove(move)
+        del builder.tensors[x]
+        writers[root(builder.tensors, move.output)].append(builder.layers[at])
 
 
 def give_outputs(builder: Builder, results: list[str]) -> list[str]:

@@ -332,15 +332,16 @@ class Builder:
         attrs: dict[str, Any] | None = None,
         params: dict[str, np.ndarray] | None = None,
         order: Axis | None = None,
+        label: str = "",
     ) -> Value:
         """Append a graph node (one per row where the inputs have a layer axis) and return its value. order: as Value
-        has it; without it, the only input's where the atoms are the same."""
+        has it; without it, the only input's where the atoms are the same. label: what its name ends in."""
         self.check_computable(inputs)
         count = max(len(value.tensors) for value in inputs)
         rows = zip(*(v.tensors if len(v.tensors) == count else v.tensors * count for v in inputs), strict=True)
         outputs = []
         for row, names in enumerate(rows):
-            name = self.name(f".{row}" if count > 1 else "")
+            name = self.name(label + (f".{row}" if count > 1 else ""))
             self.append(Node(op, name, names, name, dict(attrs or {}), dict(params or {}), self._place.source), width)
             outputs.append(name)
         axes = tuple(axes)

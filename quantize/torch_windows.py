@@ -154,7 +154,7 @@ def _causal(b: Builder, x: Value, side: _Side) -> tuple[Value, Axis]:
         raise b.refusal(f"has {after} zeros after the last frame")
     if side.span:
         attrs = {"frames": side.span + 1}
-        x = b.emit("delay", [x], x.axes, x.width * (side.span + 1), attrs, order=x.memory)
+        x = b.emit("delay", [x], x.axes, x.width * (side.span + 1), attrs, order=x.memory, label=".delay")
     return x, (time.padded(0, after),)
 
 
