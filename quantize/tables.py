@@ -388,12 +388,17 @@ def write_in_place(builder: Builder, results: set[str]) -> None:
             continue
         if move.ints.get("rows", 1) > 1 and makers[0].ints["pitch_y"] != move.ints["pitch_a"]:
             continue
-        pitch = {"pitch_y": move.ints["pitch_y"]} if "pitch_y" in move.ints else {}
         at = builder.layers.index(makers[0])
-        builder.layers[at] = replace(makers[0], output=move.output, ints=makers[0].ints | pitch)
         builder.layers.remove(move)
-        del builder.tensors[x]
-        writers[root(builder.tensors, move.output)].append(builder.layers[at])
+        segment = builder.tensors[move.output]
+        if "pitch_y" in move.ints:  # the rows of x no longer lie side by side: there is no such tensor
+            ints = makers[0].ints | {"pitch_y": move.ints["pitch_y"]}
+            builder.layers[at] = replace(makers[0], output=move.output, ints=ints)
+            del builder.tensors[x]
+        else:
+            builder.tensors[x] = replace(segment, name=x)
+            del builder.tensors[move.output]
+        writers[root(builder.tensors, segment.name if "pitch_y" in move.ints else x)].append(builder.layers[at])
 
 
 def give_outputs(builder: Builder, results: list[str]) -> list[str]:

@@ -78,7 +78,8 @@ def _in_form(form: str, make: Callable[[bool], Graph]) -> Graph:
     if form != "auto":
         return make(form == "window")
     try:
-        return make(False)
+        graph = make(False)
+        return make(True) if _sees_positions(graph) else graph
     except UnsupportedError as stream:
         try:
             graph = make(True)
@@ -88,6 +89,13 @@ def _in_form(form: str, make: Callable[[bool], Graph]) -> Graph:
                 raise
             raise UnsupportedError(f"as a stream: {reasons[0]}\nas a window: {reasons[1]}") from None
         return replace(graph, notes=(*graph.notes, f"it is no stream: {stream}"))
+
+
+def _sees_positions(graph: Graph) -> bool:
+    """Whether what could be streamed is an image all the same: it slides a kernel, and remembers nothing."""
+    ops = {node.op for node in graph.nodes}
+    streamed = any("time" in argument.axes for argument in graph.signature.arguments)
+    return streamed and bool(ops & {"conv", "pool"}) and not ops & {"gru", "lstm", "rnn", "delay"}
 
 
 def _import_module(model: torch.nn.Module, sample: Any, form: str) -> Graph:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from quantize.torch_axes import Atom, Axis, Builder, Operand, Value, axis_size, flat, handles
-from quantize.torch_memory import along, copied, expanded, features, lengths, permuted, planar, solid, strides
+from quantize.torch_memory import copied, expanded, features, innermost, permuted, planar, solid
 
 # --- selection and concatenation ------------------------------------------------------------------------------------
 
@@ -416,6 +416,9 @@ def _pad(b: Builder, x: Value, pad: Sequence[int], mode: Any = "constant", value
     if mode != "constant":
         raise b.refusal(f"pads in mode {mode!r}; only constants are supported")
     number = 0.0 if value in (None, "constant") else float(value)
+    channels = len(x.axes) - len(pad) // 2 - 1
+    if not b.infer and channels > 0 and b.role(x.axes[channels]) == "feature":  # as a convolution will want them
+        x = innermost(b, x, [*x.axes[channels + 1 :], x.axes[channels]])
     for i in range(len(pad) // 2):
         ends = pad[2 * i], pad[2 * i + 1]
         dim = len(x.axes) - 1 - i
