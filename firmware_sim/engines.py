@@ -103,6 +103,9 @@ class HostEngine:
 # Which argument register of a kernel holds its output, for the trace; kernels of one step do not call each other.
 OUTPUT_REGISTER = {
     "rtcore_dense_i16_step": 1,
+    "rtcore_conv_i16_step": 1,
+    "rtcore_depthwise_i16_step": 1,
+    "rtcore_pool_i16_step": 1,
     "rtcore_gru_i16_step": 2,
     "rtcore_lstm_i16_step": 2,
     "rtcore_rnn_i16_step": 1,

@@ -16,7 +16,7 @@ from firmware_sim.toolchain import TARGETS
 from plain_c import PlainC
 
 
-@pytest.mark.parametrize("how", range(9))
+@pytest.mark.parametrize("how", range(window_nets.FORMS))
 def test_every_form_gives_the_oracles_bits_everywhere(how):
     seed = 100 + how
     rng = np.random.default_rng(seed)
