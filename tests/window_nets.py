@@ -272,6 +272,57 @@ def covered(a: dict[str, int]) -> bool:
     )
 
 
+def geometry(high: tuple, wide: tuple) -> dict[str, int]:
+    """Ints of a window from (in, kernel, stride, dilation, pad, padding after) of both axes."""
+    ints = {}
+    for ax, (size, kernel, stride, dilation, pad, after) in (("h", high), ("w", wide)):
+        out = (size + pad + after - dilation * (kernel - 1) - 1) // stride + 1
+        names = ("in", "out", "kernel", "stride", "dilation", "pad")
+        ints |= {f"{n}_{ax}": v for n, v in zip(names, (size, out, kernel, stride, dilation, pad), strict=True)}
+    return ints
+
+
+ONE = (1, 1, 1, 1, 0, 0)
+OPTIONS = {  # what -> geometry, channels in, channels out per group, groups
+    "1x1": (geometry((3, 1, 1, 1, 0, 0), (4, 1, 1, 1, 0, 0)), 6, 5, 1),
+    "1x1, strided": (geometry((5, 1, 2, 1, 0, 0), (4, 1, 3, 1, 0, 0)), 3, 4, 1),
+    "3x3, padded": (geometry((5, 3, 1, 1, 1, 1), (4, 3, 1, 1, 1, 1)), 2, 6, 1),
+    "3x2, strided, padded after": (geometry((6, 3, 2, 1, 0, 1), (7, 2, 3, 1, 0, 2)), 3, 3, 1),
+    "dilated": (geometry((7, 3, 1, 2, 2, 1), (8, 2, 2, 3, 0, 0)), 2, 5, 1),
+    "in groups": (geometry((4, 2, 1, 1, 0, 0), (5, 3, 1, 1, 1, 1)), 6, 3, 3),
+    "1x1 in groups": (geometry((2, 1, 1, 1, 0, 0), (3, 1, 1, 1, 0, 0)), 8, 2, 4),
+    "whole rows": (geometry((6, 2, 1, 1, 0, 0), (3, 3, 1, 1, 0, 0)), 2, 7, 1),
+    "whole input": (geometry((3, 3, 1, 1, 0, 0), (5, 5, 1, 1, 0, 0)), 1, 4, 1),
+    "one dimension": (geometry(ONE, (12, 5, 1, 1, 0, 0)), 3, 9, 1),
+    "one dimension, causal, dilated": (geometry(ONE, (9, 3, 1, 2, 4, 0)), 4, 4, 1),
+    "one dimension, strided, padded": (geometry(ONE, (11, 4, 3, 1, 2, 2)), 1, 1, 1),
+    "wider than the input": (geometry((2, 5, 1, 1, 2, 2), (3, 7, 2, 1, 3, 3)), 2, 3, 1),
+}
+
+
+def option_net(rng: np.random.Generator, bits: int, acc: int) -> Tables:
+    """Every option as a convolution, depthwise with one and with two outputs a channel, and as both pools."""
+    b = WindowBuilder(rng)
+    x = b.input(max(ints["in_h"] * ints["in_w"] * m for ints, m, _, _ in OPTIONS.values()))
+    for ints, m, per_group, groups in OPTIONS.values():
+        part = b.slice(x, 0, ints["in_h"] * ints["in_w"] * m)
+        columns = ints["kernel_h"] * ints["kernel_w"]
+        n = per_group * groups
+        b.output(b.convolution("conv_i16", part, ints | {"groups": groups}, m, n, columns * m // groups, bits, acc))
+        for multiplier in (1, 2):
+            own = ints | {"multiplier": multiplier}
+            b.output(b.convolution("depthwise_i16", part, own, m, m * multiplier, columns, bits, acc))
+        size, frac = ints["out_h"] * ints["out_w"] * m, b.tensors[part].frac
+        b.output(
+            b.emit("pool_i16", (part,), b.fresh(size, frac), ints | {"n": m, "largest": 1, "count_pad": 0, "shift": 0})
+        )
+        for count_pad in (0, 1):
+            mult = np.array([0, *(round(2**24 / count) for count in range(1, columns + 1))], np.int32)
+            own = ints | {"n": m, "largest": 0, "count_pad": count_pad, "shift": 24}
+            b.output(b.emit("pool_i16", (part,), b.fresh(size, frac), own, {"mult": mult}))
+    return b.tables()
+
+
 def random_window(rng: np.random.Generator, depth: int | None = None, how: int | None = None) -> Tables:
     """A window of random size through `depth` (2..4) random layers; its first is number `how`, if given."""
     b = WindowBuilder(rng)

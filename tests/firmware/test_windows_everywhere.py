@@ -16,12 +16,8 @@ from firmware_sim.toolchain import TARGETS
 from plain_c import PlainC
 
 
-@pytest.mark.parametrize("how", range(window_nets.FORMS))
-def test_every_form_gives_the_oracles_bits_everywhere(how):
-    seed = 100 + how
-    rng = np.random.default_rng(seed)
-    tables = window_nets.random_window(rng, how=how)
-    frames = nets.random_frames(rng, tables, 3)
+def everywhere(tables, frames, seed):
+    """Every engine against the oracle: outputs, every tensor, every state."""
     outputs, trace, states = oracle.run(tables, frames)
     found, history = PlainC(tables).run(frames)
     for name, expected, actual in zip(tables.outputs, outputs, found, strict=True):
@@ -35,3 +31,21 @@ def test_every_form_gives_the_oracles_bits_everywhere(how):
             assert_equal_bits(expected, simulator.last_run.trace[name][0], f"{target}, tensor {name}", seed)
         for name, expected in states.items():
             assert_equal_bits(expected, simulator.last_run.state_trace[name][0], f"{target}, state of {name}", seed)
+
+
+@pytest.mark.parametrize("how", range(window_nets.FORMS))
+def test_every_form_gives_the_oracles_bits_everywhere(how):
+    rng = np.random.default_rng(100 + how)
+    tables = window_nets.random_window(rng, how=how)
+    everywhere(tables, nets.random_frames(rng, tables, 3), 100 + how)
+
+
+@pytest.mark.parametrize("acc", [32, 64])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_option_of_a_window_gives_the_oracles_bits_everywhere(bits, acc):
+    seed = bits + acc
+    rng = np.random.default_rng(seed)
+    tables = window_nets.option_net(rng, bits, acc)
+    frames = nets.random_frames(rng, tables, 4)
+    frames[0][0], frames[0][1] = 32767, -32768
+    everywhere(tables, frames, seed)
