@@ -9,7 +9,7 @@ frames and initial states), `oracle.py` (runs Tables in Python integers).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -300,11 +300,11 @@ OPTIONS = {  # what -> geometry, channels in, channels out per group, groups
 }
 
 
-def option_net(rng: np.random.Generator, bits: int, acc: int) -> Tables:
+def option_net(rng: np.random.Generator, bits: int, acc: int, options: Iterable[str] = OPTIONS) -> Tables:
     """Every option as a convolution, depthwise with one and with two outputs a channel, and as both pools."""
     b = WindowBuilder(rng)
     x = b.input(max(ints["in_h"] * ints["in_w"] * m for ints, m, _, _ in OPTIONS.values()))
-    for ints, m, per_group, groups in OPTIONS.values():
+    for ints, m, per_group, groups in (OPTIONS[what] for what in options):
         part = b.slice(x, 0, ints["in_h"] * ints["in_w"] * m)
         columns = ints["kernel_h"] * ints["kernel_w"]
         n = per_group * groups
