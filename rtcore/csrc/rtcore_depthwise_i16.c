@@ -24,16 +24,19 @@ typedef struct {
 #define SUMS4(name, weight, accumulator)                                                                               \
     static void name(const weight *w, int kernel_w, const patch *p, accumulator *acc) {                                \
         const int c0 = p->channel[0], c1 = p->channel[1], c2 = p->channel[2], c3 = p->channel[3];                      \
+        const int16_t *const x = p->input;                                                                             \
         accumulator a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];                                                \
         for (int kh = p->rows.first; kh < p->rows.end; kh++) {                                                         \
             const weight *v = w + 4 * (kh * kernel_w + p->columns.first);                                              \
-            for (int kw = p->columns.first; kw < p->columns.end; kw++) {                                               \
-                const int16_t *const x = p->input + (p->at + kh * p->row + kw * p->column);                            \
-                a0 += v[0] * x[c0];                                                                                    \
-                a1 += v[1] * x[c1];                                                                                    \
-                a2 += v[2] * x[c2];                                                                                    \
-                a3 += v[3] * x[c3];                                                                                    \
+            const weight *const end = v + 4 * (p->columns.end - p->columns.first);                                     \
+            int at = p->at + kh * p->row + p->columns.first * p->column;                                               \
+            while (v != end) {                                                                                         \
+                a0 += v[0] * x[at + c0];                                                                               \
+                a1 += v[1] * x[at + c1];                                                                               \
+                a2 += v[2] * x[at + c2];                                                                               \
+                a3 += v[3] * x[at + c3];                                                                               \
                 v += 4;                                                                                                \
+                at += p->column;                                                                                       \
             }                                                                                                          \
         }                                                                                                              \
         acc[0] = a0;                                                                                                   \
@@ -47,10 +50,32 @@ SUMS4(sums4_w8_a64, int8_t, int64_t)
 SUMS4(sums4_w16_a32, int16_t, int32_t)
 SUMS4(sums4_w16_a64, int16_t, int64_t)
 
-/* The exact sums of output channels first..first + 3, bias included. */
-static void sums4(const rtcore_depthwise_i16 *layer, int first, const patch *p, int64_t *sums) {
+/* Output channels first..first + 3 at a position, requantized (one rounding) and saturated to PRE: the same numbers as
+ * rows of a matrix. */
+static void rows4(const rtcore_depthwise_i16 *layer, int first, const patch *p, int32_t *rows) {
     const int kernel_w = layer->window.kernel_w, at = first * layer->window.kernel_h * kernel_w;
-    if (layer->bias64 != NULL) {
+    const uint8_t *const shift = layer->shift + first;
+    int64_t sums[4];
+    if (layer->bias64 == NULL) {
+        int32_t acc[4];
+        for (int k = 0; k < 4; k++) {
+            acc[k] = layer->bias32[first + k];
+        }
+        if (layer->w8 != NULL) {
+            sums4_w8_a32(layer->w8 + at, kernel_w, p, acc);
+        } else {
+            sums4_w16_a32(layer->w16 + at, kernel_w, p, acc);
+        }
+        if (layer->mult == NULL) {
+            for (int k = 0; k < 4; k++) {
+                rows[k] = rtcore_sat32(rtcore_asr32(acc[k], shift[k]));
+            }
+            return;
+        }
+        for (int k = 0; k < 4; k++) {
+            sums[k] = acc[k];
+        }
+    } else {
         for (int k = 0; k < 4; k++) {
             sums[k] = layer->bias64[first + k];
         }
@@ -59,26 +84,11 @@ static void sums4(const rtcore_depthwise_i16 *layer, int first, const patch *p, 
         } else {
             sums4_w16_a64(layer->w16 + at, kernel_w, p, sums);
         }
-        return;
-    }
-    int32_t acc[4];
-    for (int k = 0; k < 4; k++) {
-        acc[k] = layer->bias32[first + k];
-    }
-    if (layer->w8 != NULL) {
-        sums4_w8_a32(layer->w8 + at, kernel_w, p, acc);
-    } else {
-        sums4_w16_a32(layer->w16 + at, kernel_w, p, acc);
     }
     for (int k = 0; k < 4; k++) {
-        sums[k] = acc[k];
+        rows[k] = rtcore_sat32(layer->mult != NULL ? rtcore_rshift_round(sums[k] * layer->mult[first + k], shift[k])
+                                                   : rtcore_asr64(sums[k], shift[k]));
     }
-}
-
-/* A sum of channel r requantized (one rounding) and saturated to PRE: the same number as a row of a matrix. */
-static int32_t requantized(const rtcore_depthwise_i16 *layer, int r, int64_t sum) {
-    return rtcore_sat32(layer->mult != NULL ? rtcore_rshift_round(sum * layer->mult[r], layer->shift[r])
-                                            : rtcore_asr64(sum, layer->shift[r]));
 }
 
 void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input) {
@@ -97,13 +107,13 @@ void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *outpu
             p.rows = rtcore_taps_inside(top, w->dilation_h, w->kernel_h, w->in_h);
             for (int column = 0; column < w->out_w; column++) {
                 const int left = column * w->stride_w - w->pad_w;
-                int64_t sums[4];
+                int32_t rows[4];
                 p.columns = rtcore_taps_inside(left, w->dilation_w, w->kernel_w, w->in_w);
                 p.at = (top * w->in_w + left) * layer->nb_inputs;
-                sums4(layer, first, &p, sums);
+                rows4(layer, first, &p, rows);
                 for (int k = 0; k < 4 && first + k < n; k++) {
                     output[(row * w->out_w + column) * n + first + k] =
-                        rtcore_matrix_i16_activate(requantized(layer, first + k, sums[k]), layer->activation);
+                        rtcore_matrix_i16_activate(rows[k], layer->activation);
                 }
             }
         }

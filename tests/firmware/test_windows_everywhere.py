@@ -17,9 +17,10 @@ import oracle
 import window_nets
 from bits import assert_equal_bits
 from firmware_sim import Simulator
-from firmware_sim.toolchain import TARGETS
+from firmware_sim.toolchain import TARGETS, build_host_library
 from plain_c import PlainC
 from quantize.emit_c import render
+from quantize.golden import golden_vectors
 
 
 def everywhere(tables, frames, seed):
@@ -108,3 +109,10 @@ def test_a_loop_is_written_for_rows_and_none_for_a_single_one():
     rows = sum(layer.ints.get("rows", 1) > 1 for layer in b.layers)
     assert code.count("    for (int r = ") == rows == 2
     assert " + r * 4" in code and "rtcore_state_i16_set(" in code
+
+
+@pytest.mark.parametrize("how", [2, 3, 7])
+def test_golden_vectors_of_a_window_replay(how):
+    tables = window_nets.random_window(np.random.default_rng(how), how=how)
+    library = ctypes.CDLL(str(build_host_library(tables, selftest=golden_vectors(tables, 5))))
+    assert library.net_selftest() == 0
