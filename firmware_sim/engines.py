@@ -230,7 +230,7 @@ def _kernel_calls(tables: Tables, layer: Layer) -> tuple[int, int]:
     if layer.kind == "begin_i16":
         owner = tables.tensors[layer.output].owner
         per_row = len(state_parts(next(x for x in tables.layers if x.name == owner)))
-    elif state_parts(layer) and tables.tensors[layer.output].owner != layer.name:
+    elif state_parts(layer) and tables.tensors[layer.output].place != "state":
         per_row = 2  # and copies its view
     return layer.ints.get("rows", 1) * per_row, per_row
 
