@@ -45,6 +45,11 @@ setup(
             extension("lstm_i16", *MATRIX, "rtcore_lstm_i16.c", "rtcore_state_i16.c"),
             extension("rnn_i16", *MATRIX, "rtcore_rnn_i16.c"),
             extension("elementwise_i16", "rtcore_sigma.c", "rtcore_elementwise_i16.c"),
+            extension(
+                "window_i16",
+                *MATRIX,
+                *("rtcore_window.c", "rtcore_conv_i16.c", "rtcore_depthwise_i16.c", "rtcore_pool_i16.c"),
+            ),
             extension("copy_i16", "rtcore_copy_i16.c", "rtcore_state_i16.c"),
             extension("function_i16", "rtcore_scalar.c", "rtcore_function_i16.c"),
             extension("normalize_i16", "rtcore_scalar.c", "rtcore_normalize_i16.c"),

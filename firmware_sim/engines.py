@@ -103,6 +103,9 @@ class HostEngine:
 # Which argument register of a kernel holds its output, for the trace; kernels of one step do not call each other.
 OUTPUT_REGISTER = {
     "rtcore_dense_i16_step": 1,
+    "rtcore_conv_i16_step": 1,
+    "rtcore_depthwise_i16_step": 1,
+    "rtcore_pool_i16_step": 1,
     "rtcore_gru_i16_step": 2,
     "rtcore_lstm_i16_step": 2,
     "rtcore_rnn_i16_step": 1,
@@ -227,7 +230,7 @@ def _kernel_calls(tables: Tables, layer: Layer) -> tuple[int, int]:
     if layer.kind == "begin_i16":
         owner = tables.tensors[layer.output].owner
         per_row = len(state_parts(next(x for x in tables.layers if x.name == owner)))
-    elif state_parts(layer) and tables.tensors[layer.output].owner != layer.name:
+    elif state_parts(layer) and tables.tensors[layer.output].place != "state":
         per_row = 2  # and copies its view
     return layer.ints.get("rows", 1) * per_row, per_row
 

@@ -11,8 +11,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from quantize.c_names import comment, identifiers
-from rtcore.packing import PackedMatrix, pack_dense, pack_gru, pack_lstm, pack_rnn
-from rtcore.tables import ACTIVATIONS, Layer, StatePart, Tables, state_parts
+from rtcore.packing import (
+    PackedMatrix,
+    conv_scratch,
+    pack_conv,
+    pack_dense,
+    pack_depthwise,
+    pack_gru,
+    pack_lstm,
+    pack_rnn,
+)
+from rtcore.tables import ACTIVATIONS, WINDOW, Layer, StatePart, Tables, state_parts
 
 WIDTH = 120  # columns of a generated table
 
@@ -25,12 +34,18 @@ MATRICES = {  # kind -> the members of its C struct that are matrices, the gates
     "gru_i16": (("input", "recurrent"), (3, 3), pack_gru),
     "lstm_i16": (("input", "recurrent", "projection"), (4, 4, 1), pack_lstm),
     "rnn_i16": (("input", "recurrent"), (1, 1), pack_rnn),
+    "conv_i16": (("matrix",), (1,), lambda layer: (pack_conv(layer),)),
+    "depthwise_i16": (("",), (1,), lambda layer: (pack_depthwise(layer),)),  # "": its arrays are the struct's own
 }
+GEOMETRY = " ".join(f"window.{name}" for name in WINDOW)
 STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the same names
     "dense_i16": "nb_inputs nb_neurons activation",
     "gru_i16": "nb_inputs nb_neurons activation reset_after gate_shift candidate_shift state_frac",
     "lstm_i16": "nb_inputs nb_neurons nb_outputs gate_shift cell_frac state_frac",
     "rnn_i16": "nb_inputs nb_neurons activation shift state_frac",
+    "conv_i16": f"{GEOMETRY} nb_inputs nb_neurons groups activation",
+    "depthwise_i16": f"{GEOMETRY} nb_inputs nb_neurons multiplier activation",
+    "pool_i16": f"{GEOMETRY} n largest count_pad shift",
 }
 # The arguments of a kind's call: rtcore_<kind>_step for a kind with a struct, rtcore_<kind> for another. w is the
 # struct, a and b are inputs, y is the output, h, c and view are members of the layer's state; an array's name is a
@@ -40,6 +55,9 @@ ARGUMENTS = {
     "gru_i16": "w h view a scratch",
     "lstm_i16": "w c view a scratch",
     "rnn_i16": "w view a scratch",
+    "conv_i16": "w y a scratch",
+    "depthwise_i16": "w y a",
+    "pool_i16": "w y a",
     "activation_i16": "y a n activation shift",
     "add_i16": "y a stride_a b stride_b n shift_a shift_b sign_b shift",
     "mul_i16": "y a stride_a b stride_b n shift",
@@ -100,7 +118,9 @@ class Call:
     ints: dict[str, int]
     inputs: list[str]
     output: str
+    scratch: int  # int16 elements that its call needs beside input, output and state
     matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
+    tables: dict[str, str] = field(default_factory=dict)  # member of its struct that is no matrix -> array
     arrays: dict[str, Array] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     owner: str = ""  # of a cell_i16 or begin_i16: the id of the layer whose state it reads or sets
@@ -114,7 +134,7 @@ class Call:
     @property
     def shape(self) -> list[tuple[str, str]]:
         """The members of its struct that say what a call reads and writes, and their values in C."""
-        return [(name, value) for name, value in self.members if name in SHAPE]
+        return [(name, value) for name, value in self.members if name in SHAPE or name.startswith("window.")]
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -124,17 +144,11 @@ class Call:
     @property
     def macros(self) -> list[tuple[str, int]]:
         """What the header defines of it: (macro, number)."""
-        named = [*STRUCTS.get(self.kind, "").split(), *(["n"] if self.arrays else [])]
+        named = STRUCTS.get(self.kind, "n" if self.arrays else "").split()
         found = {f"{self.macro}_{SHAPE[name]}": self.ints[name] for name in named if name in SHAPE}
         for part in self.parts:
             found |= {part.size: part.part.size, part.frac: part.part.frac}
         return list(found.items())
-
-    @property
-    def scratch(self) -> int:
-        """int16 elements that its call needs beside input, output and state."""
-        before = self.kind == "gru_i16" and not self.ints["reset_after"]
-        return self.ints["nb_neurons"] if before or self.kind in ("lstm_i16", "rnn_i16") else 0
 
     @property
     def takes_scratch(self) -> bool:
@@ -146,7 +160,7 @@ class Call:
             return self.inputs["ab".index(name)]
         if name in ("h", "c", "view"):
             return f"st->{self.id}.{name}"
-        if name in self.arrays:
+        if name in self.arrays and not self.struct:
             return f"w->{self.id}.{name}"
         if name == "activation":
             names = {number: activation for activation, number in ACTIVATIONS.items()}
@@ -154,7 +168,7 @@ class Call:
         if name in SHAPE and (self.struct or self.arrays):
             return f"{self.macro}_{SHAPE[name]}"
         fixed = {"w": f"&w->{self.id}", "y": self.output, "scratch": "st->scratch" if self.scratch else "NULL"}
-        return fixed[name] if name in fixed else str(self.ints[name])
+        return fixed[name] if name in fixed else str(self.ints[name.removeprefix("window.")])
 
     @property
     def statements(self) -> list[str]:
@@ -199,12 +213,17 @@ def call_of(
         ints=layer.ints,
         inputs=[row(layer, f"pitch_{which}", places[x]) for which, x in zip("ab", layer.inputs, strict=False)],
         output=row(layer, "pitch_y", places[layer.output]),
+        scratch=scratch_of(layer),
         parts=parts_of(layer, id_, macro),
     )
     if layer.kind in MATRICES:
         members, gates, pack = MATRICES[layer.kind]
         for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
-            call.matrices.append(_matrix(arrays, call, which, matrix, g))
+            members = _matrix(arrays, call, which, matrix, g)
+            if which:
+                call.matrices.append((which, matrix, members))
+            else:
+                call.tables |= members
     elif layer.kind in ("cell_i16", "begin_i16"):
         owner = tables.tensors[layer.output if layer.kind == "begin_i16" else layer.inputs[0]].owner
         call.owner = ids[owner]
@@ -213,7 +232,16 @@ def call_of(
         for member, values in layer.arrays.items():
             _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
             call.arrays[member] = arrays[-1]
+        call.tables = {member: array.id for member, array in call.arrays.items()}
     return call
+
+
+def scratch_of(layer: Layer) -> int:
+    """int16 elements that the call of a layer needs beside input, output and state."""
+    if layer.kind == "conv_i16":
+        return conv_scratch(layer)
+    before = layer.kind == "gru_i16" and not layer.ints["reset_after"]
+    return layer.ints["nb_neurons"] if before or layer.kind in ("lstm_i16", "rnn_i16") else 0
 
 
 def row(layer: Layer, pitch: str, base: str) -> str:
@@ -263,6 +291,13 @@ def _what(tables: Tables, layer: Layer) -> str:
         return f"the cell of {comment(x.owner)} [{ints['n']}], Q({y.frac})"
     if layer.kind == "begin_i16":
         return f"{comment(y.owner)} begins at {', '.join(comment(name) for name in layer.inputs)}"
+    if "in_h" in ints:
+        window = f"{ints['kernel_h']}x{ints['kernel_w']} [{ints['in_h']}][{ints['in_w']}]"
+        made = f"[{ints['out_h']}][{ints['out_w']}]"
+        if layer.kind == "pool_i16":
+            return f"{'largest' if ints['largest'] else 'average'} {window}[{ints['n']}] -> {made}, {formats}"
+        name = layer.kind.removesuffix("_i16")
+        return f"{name} {window}[{ints['nb_inputs']}] -> {made}[{ints['nb_neurons']}] {what}, {formats}"
     if layer.kind == "copy_i16":
         return f"copy [{'] ['.join(str(ints[f'n{k}']) for k in range(4))}], Q({y.frac})"
     if layer.kind == "embedding_i16":
@@ -279,14 +314,15 @@ def _what(tables: Tables, layer: Layer) -> str:
     return f"{kind.get(layer.kind, layer.kind.removesuffix('_i16'))} [{ints['n']}], {formats}"
 
 
-def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> tuple:
-    """The tables of one matrix: (member of the layer's struct, matrix, member of rtcore_matrix_i16 -> array)."""
-    prefix = call.id if which == "matrix" else f"{call.id}_{which}"
+def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> dict[str, str]:
+    """The tables of one matrix: member of rtcore_matrix_i16 -> array."""
+    prefix = call.id if which in ("", "matrix") else f"{call.id}_{which}"
     rows = f"{gates} gates x {m.nb_rows // gates}" if gates > 1 else f"{m.nb_rows}"
     columns = m.nb_inputs + m.nb_inputs % 2
     bits = 8 * m.weights.itemsize
     shifts = f"{m.shift.min()}..{m.shift.max()}"
-    packed = f"i{bits} [{rows} rows][{m.nb_inputs} columns], packed [{m.nb_rows // 4}][{columns // 2}][8]"
+    lies = f"[{columns // 2}][8]" if which else f"[{m.nb_inputs}][4]"
+    packed = f"i{bits} [{rows} rows][{m.nb_inputs} columns], packed [{m.nb_rows // 4}]{lies}"
     members = {f"w{bits}": _array(arrays, f"{prefix}_weights", m.weights, packed)}
     wide = 8 * m.bias.itemsize
     folded = ", rounding half included" if m.mult is None else ""
@@ -294,7 +330,7 @@ def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates:
     if m.mult is not None:
         members["mult"] = _array(arrays, f"{prefix}_mult", m.mult, f"[{rows}], (sum * mult) >> shift")
     members["shift"] = _array(arrays, f"{prefix}_shift", m.shift, f"[{rows}], sum >> shift, {shifts}")
-    return which, m, members
+    return members
 
 
 def _array(arrays: list[Array], id_: str, values: np.ndarray, note: str) -> str:

@@ -13,7 +13,11 @@ from quantize.graph import Graph, Node
 from quantize.plan import BOUNDED, NORMAL_FRAC, PRE_FRAC, STATE_EXTRA
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
-WEIGHTED = {"dense_i16", "gru_i16", "lstm_i16", "rnn_i16", "affine_i16", "prelu_i16", "layernorm_i16"}
+WEIGHTED = {"dense_i16", "gru_i16", "lstm_i16", "rnn_i16", "affine_i16", "prelu_i16", "layernorm_i16"} | {
+    "conv_i16",
+    "depthwise_i16",
+    "embedding_i16",
+}
 BOUNDED_CODES = tuple(ACTIVATIONS[name] for name in BOUNDED)
 
 
@@ -27,10 +31,16 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
     if layer is None or layer.kind not in WEIGHTED:
         return node
     x_frac, out_frac = tables.tensors[layer.inputs[0]].frac, tables.tensors[layer.output].frac
-    if layer.kind == "dense_i16":
+    if layer.kind in ("dense_i16", "conv_i16", "depthwise_i16"):
         target = PRE_FRAC if layer.ints["activation"] in BOUNDED_CODES else out_frac
         weight, bias = values(layer, "", x_frac, target)
+        if layer.kind != "dense_i16":  # [rows, taps * channels] to torch's [rows, channels, kernel_h, kernel_w]
+            taps = layer.ints["kernel_h"], layer.ints["kernel_w"]
+            weight = np.moveaxis(weight.reshape(weight.shape[0], *taps, -1), -1, 1)
         return replace(node, params={"weight": weight, "bias": bias})
+    if layer.kind == "embedding_i16":
+        table = layer.arrays["table"].reshape(layer.ints["entries"], layer.ints["n"])
+        return replace(node, params={"weight": table * 2.0**-out_frac})
     if layer.kind == "affine_i16":
         a = layer.arrays
         lsb = 2.0 ** -(out_frac + a["shift"].astype(np.float64))

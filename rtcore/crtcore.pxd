@@ -30,6 +30,58 @@ cdef extern from "rtcore.h" nogil:
     int rtcore_dense_i16_check(const rtcore_dense_i16 *layer)
     void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input)
 
+    ctypedef struct rtcore_window:
+        int in_h
+        int in_w
+        int out_h
+        int out_w
+        int kernel_h
+        int kernel_w
+        int stride_h
+        int stride_w
+        int dilation_h
+        int dilation_w
+        int pad_h
+        int pad_w
+
+    ctypedef struct rtcore_conv_i16:
+        rtcore_window window
+        rtcore_matrix_i16 matrix
+        int nb_inputs
+        int nb_neurons
+        int groups
+        int activation
+
+    int rtcore_conv_i16_check(const rtcore_conv_i16 *conv, int capacity)
+    void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int16_t *scratch)
+
+    ctypedef struct rtcore_depthwise_i16:
+        rtcore_window window
+        const int8_t *w8
+        const int16_t *w16
+        const int32_t *bias32
+        const int64_t *bias64
+        const int16_t *mult
+        const uint8_t *shift
+        int nb_inputs
+        int nb_neurons
+        int multiplier
+        int activation
+
+    int rtcore_depthwise_i16_check(const rtcore_depthwise_i16 *layer)
+    void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input)
+
+    ctypedef struct rtcore_pool_i16:
+        rtcore_window window
+        const int32_t *mult
+        int n
+        int largest
+        int count_pad
+        int shift
+
+    int rtcore_pool_i16_check(const rtcore_pool_i16 *pool)
+    void rtcore_pool_i16_step(const rtcore_pool_i16 *pool, int16_t *output, const int16_t *input)
+
     ctypedef struct rtcore_gru_i16:
         rtcore_matrix_i16 input
         rtcore_matrix_i16 recurrent

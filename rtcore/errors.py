@@ -15,7 +15,7 @@ REMAKE = "make the tables again from the model"
 
 # RTCORE_E_*: name in rtcore.h, what is wrong and what to do.
 CODES = {
-    -1: ("SHAPE", "nb_inputs or nb_neurons is below 1, or a matrix does not match them; " + REMAKE),
+    -1: ("SHAPE", "a size is below 1, or a matrix or a window does not match the sizes; " + REMAKE),
     -2: (
         "CAPACITY",
         "nb_neurons is above the capacity{limit}; use a narrower layer, or build with a larger RTCORE_MAX_NEURONS",

@@ -6,7 +6,7 @@ Neighbours: the `*_i16.pyx` classes (`check` their records here), `net.pyx` (`ch
 
 import numpy as np
 
-from rtcore.tables import state_parts
+from rtcore.tables import WINDOW, state_parts
 
 FRAC = (-16, 30)
 ACT = (-32768, 32767)
@@ -16,6 +16,8 @@ SHIFTS = {"shift_a": (0, 46), "shift_b": (0, 46), "shift": (0, 62), "stride_a": 
 BIAS = (-(1 << 61) + 1, (1 << 61) - 1)
 MULT = (-32767, 32767)
 ROWS = {"rows": ELEMENTS, "reverse": (0, 1), "pitch_a": (0, 1 << 24), "pitch_b": (0, 1 << 24), "pitch_y": (0, 1 << 24)}
+GEOMETRY = dict.fromkeys(WINDOW, ELEMENTS) | {"pad_h": (0, 1 << 24), "pad_w": (0, 1 << 24)}
+CHANNELS = {"nb_inputs": ELEMENTS, "nb_neurons": ELEMENTS, "activation": (0, 3), "acc_bits": (32, 64)}
 
 LIMITS = {  # kind -> its ints (beside n) and arrays, and the legal range of each
     "activation_i16": {"activation": (0, 3), "shift": (-8, 38)},
@@ -35,10 +37,13 @@ LIMITS = {  # kind -> its ints (beside n) and arrays, and the legal range of eac
     "fill_i16": {"value": ACT},
     "embedding_i16": {"entries": (1, 32768), "table": ACT},
     "begin_i16": {},
+    "conv_i16": GEOMETRY | CHANNELS | {"groups": ELEMENTS},
+    "depthwise_i16": GEOMETRY | CHANNELS | {"multiplier": ELEMENTS},
+    "pool_i16": GEOMETRY | {"largest": (0, 1), "count_pad": (0, 1), "shift": (0, 62)},
     "delay_i16": {"frames": ELEMENTS, "state_frac": FRAC},
 }
 ARRAYS = {  # array -> its dtype
-    "mult": np.int16,
+    "mult": np.int16,  # of a pool_i16 int32
     "bias": np.int64,
     "shift": np.uint8,
     "nodes": np.int32,
@@ -53,6 +58,8 @@ def array_size(table, name: str) -> int:
         return (65536 >> ints["step"]) + 1
     if name == "table":
         return ints["entries"] * ints["n"]
+    if table.kind == "pool_i16":
+        return ints["kernel_h"] * ints["kernel_w"] + 1
     return ints["n"] if ints.get("stride", 1) else 1
 
 
@@ -60,7 +67,7 @@ def check(table, kinds) -> None:
     """Refuses a record that is none of `kinds`, or outside rtcore.h's ranges: ValueError, naming layer and member."""
     if table.kind not in kinds:
         raise ValueError(f"layer {table.name}: unknown kind {table.kind}; known here are {', '.join(kinds)}")
-    limits = ({} if table.kind == "copy_i16" else {"n": ELEMENTS}) | LIMITS[table.kind]
+    limits = ({} if table.kind in ("copy_i16", "conv_i16", "depthwise_i16") else {"n": ELEMENTS}) | LIMITS[table.kind]
     if table.ints.get("n", 1) < 1:
         raise ValueError(f"layer {table.name}: n is {table.ints['n']}, it must be at least 1")
     if table.ints.get("sign_b", 1) not in (1, -1):
@@ -72,18 +79,46 @@ def check(table, kinds) -> None:
         values = np.asarray(table.arrays[name] if array else table.ints[name])
         if values.size and (values.min() < low or values.max() > high):
             raise ValueError(f"layer {table.name}: {name} is outside {low}..{high}")
-    for name, array in table.arrays.items():
+    if "in_h" in limits:
+        check_window(table)
+    for name, array in table.arrays.items() if "nb_neurons" not in limits else ():  # packing.py has those of matrices
         size = array_size(table, name)
         if array.shape != (size,):
             raise ValueError(f"layer {table.name}: {name} has shape {array.shape}, expected ({size},)")
-        if array.dtype != ARRAYS[name]:
-            raise ValueError(f"layer {table.name}: {name} is {array.dtype}, expected {np.dtype(ARRAYS[name])}")
+        dtype = np.dtype(np.int32 if table.kind == "pool_i16" else ARRAYS[name])
+        if array.dtype != dtype:
+            raise ValueError(f"layer {table.name}: {name} is {array.dtype}, expected {dtype}")
     if "nodes" in table.arrays and np.abs(table.arrays["nodes"].astype(np.int64)).max() > 1 << (
         30 - table.ints["step"]
     ):
         raise ValueError(f"layer {table.name}: a node is beyond 2^{30 - table.ints['step']}")
     if table.kind == "clamp_i16" and table.ints["low"] > table.ints["high"]:
         raise ValueError(f"layer {table.name}: low {table.ints['low']} is above high {table.ints['high']}")
+
+
+def check_window(table) -> None:
+    """Refuses a convolution or a pool whose numbers do not go together; rtcore_window_check has the rest."""
+    i, where = table.ints, f"layer {table.name}"
+    if table.kind == "conv_i16" and (i["nb_inputs"] % i["groups"] or i["nb_neurons"] % i["groups"]):
+        raise ValueError(f"{where}: {i['groups']} groups do not divide {i['nb_inputs']} and {i['nb_neurons']} channels")
+    if table.kind == "depthwise_i16" and i["nb_neurons"] != i["nb_inputs"] * i["multiplier"]:
+        raise ValueError(f"{where}: nb_neurons is {i['nb_neurons']}, not {i['nb_inputs']} times {i['multiplier']}")
+    if table.kind != "pool_i16":
+        return
+    if i["kernel_h"] * i["kernel_w"] > 65535:
+        raise ValueError(f"{where}: {i['kernel_h']} x {i['kernel_w']} taps, at most 65535 can be summed")
+    if not i["largest"] and "mult" not in table.arrays:
+        raise ValueError(f"{where}: mult is missing")
+    if not i["largest"] and i["shift"] < 1:
+        raise ValueError(f"{where}: shift is 0, of an average it must be at least 1")
+    if i["largest"] and table.arrays:
+        raise ValueError(f"{where}: {', '.join(table.arrays)} given, a largest value needs no array")
+    for axis in "hw" if i["largest"] else "":
+        size, kernel, stride, dilation, pad = (i[f"{n}_{axis}"] for n in ("in", "kernel", "stride", "dilation", "pad"))
+        for out in range(i[f"out_{axis}"]):
+            taps = range(out * stride - pad, out * stride - pad + kernel * dilation, dilation)
+            if not any(0 <= tap < size for tap in taps):
+                raise ValueError(f"{where}: window {out} of out_{axis} has no tap inside the input")
 
 
 # ------------------------------------------------------------------------------------------------------ operands --
@@ -112,6 +147,9 @@ def operands(tables, layer) -> tuple[list[int], int]:
         return [1], ints["n"]
     if kind == "delay_i16":
         return [ints["n"]], ints["n"] * ints["frames"]
+    if "in_h" in ints:
+        read, written = ints.get("nb_inputs", ints.get("n")), ints.get("nb_neurons", ints.get("n"))
+        return [ints["in_h"] * ints["in_w"] * read], ints["out_h"] * ints["out_w"] * written
     written = next(ints[key] for key in ("nb_outputs", "nb_neurons", "n") if key in ints)
     if "stride_b" in ints:
         return [written if ints[f"stride_{which}"] else 1 for which in "ab"], written

@@ -18,13 +18,14 @@ from rtcore.layer cimport run as run_op
 from rtcore.recurrent cimport Part, Recurrent
 
 from rtcore import (
-    copy_i16, dense_i16, elementwise_i16, function_i16, gru_i16, lstm_i16, normalize_i16, recurrent, rnn_i16
+    copy_i16, dense_i16, elementwise_i16, function_i16, gru_i16, lstm_i16, normalize_i16, recurrent, rnn_i16, window_i16
 )
 from rtcore.limits import check_operands
 from rtcore.tables import SPEC_VERSION, state_parts
 
 KINDS = {}
-for module in (copy_i16, dense_i16, elementwise_i16, function_i16, gru_i16, lstm_i16, normalize_i16, recurrent, rnn_i16):
+for module in (copy_i16, dense_i16, elementwise_i16, function_i16, gru_i16, lstm_i16, normalize_i16, recurrent, rnn_i16,
+               window_i16):
     KINDS |= module.KINDS
 
 

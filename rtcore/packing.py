@@ -9,7 +9,7 @@ Neighbours: `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the `*_i16.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -105,6 +105,44 @@ def pack_dense(layer: Layer) -> PackedMatrix:
     """The matrix of a dense_i16 layer."""
     arrays = take_matrix(layer, "", layer.ints["nb_neurons"], layer.ints["nb_inputs"])
     return pack_matrix(*arrays, layer.ints["acc_bits"])
+
+
+def pack_conv(layer: Layer) -> PackedMatrix:
+    """The matrix of a conv_i16 layer: the rows of each group padded to 4, group after group."""
+    ints = layer.ints
+    groups, neurons = ints["groups"], ints["nb_neurons"]
+    columns = ints["kernel_h"] * ints["kernel_w"] * ints["nb_inputs"] // groups
+    arrays = take_matrix(layer, "", neurons, columns)
+
+    def padded(rows: np.ndarray, fill: int) -> np.ndarray:
+        return np.concatenate([blocks(part, 1, fill) for part in np.split(rows, groups)])
+
+    return pack_matrix(*(padded(a, fill) for a, fill in zip(arrays, (0, 0, 1, 0), strict=True)), ints["acc_bits"])
+
+
+def conv_scratch(layer: Layer) -> int:
+    """int16 elements of scratch that a conv_i16 layer needs: a patch of one group, or 0 where every patch lies in one
+    piece within the input (rtcore_conv_i16_check says the same in C)."""
+    i = layer.ints
+    whole = i["groups"] == 1
+    columns = i["kernel_w"] == 1 or (whole and i["dilation_w"] == 1)
+    rows = i["kernel_h"] == 1 or (whole and i["dilation_h"] == 1 and i["kernel_w"] == i["in_w"])
+    ends = [
+        (i[f"out_{axis}"] - 1) * i[f"stride_{axis}"] + (i[f"kernel_{axis}"] - 1) * i[f"dilation_{axis}"]
+        for axis in "hw"
+    ]
+    inside = i["pad_h"] == i["pad_w"] == 0 and ends[0] < i["in_h"] and ends[1] < i["in_w"]
+    return 0 if columns and rows and inside else i["kernel_h"] * i["kernel_w"] * i["nb_inputs"] // i["groups"]
+
+
+def pack_depthwise(layer: Layer) -> PackedMatrix:
+    """The tables of a depthwise_i16 layer, as a matrix of a row per output channel and a column per tap, but weights
+    tap by tap: [rows/4][taps][4]."""
+    ints = layer.ints
+    arrays = take_matrix(layer, "", ints["nb_neurons"], ints["kernel_h"] * ints["kernel_w"])
+    packed = pack_matrix(*arrays, ints["acc_bits"])
+    weights = blocks(arrays[0], 1).reshape(packed.nb_rows // ROWS, ROWS, -1).swapaxes(1, 2)
+    return replace(packed, weights=np.ascontiguousarray(weights).reshape(-1))
 
 
 def pack_side(layer: Layer, side: str, gates: int, units: int, columns: int) -> PackedMatrix:

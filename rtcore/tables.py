@@ -18,6 +18,12 @@ SPEC_VERSION = 1  # RTCORE_SPEC_VERSION; tests/test_architecture.py holds the tw
 
 ACTIVATIONS = {"linear": 0, "sigmoid": 1, "tanh": 2, "relu": 3}  # RTCORE_ACTIVATION_*
 
+# The geometry of a convolution or a pool, members of the C rtcore_window by the same names.
+WINDOW = (
+    *("in_h", "in_w", "out_h", "out_w", "kernel_h", "kernel_w"),
+    *("stride_h", "stride_w", "dilation_h", "dilation_w", "pad_h", "pad_w"),
+)
+
 
 @dataclass(frozen=True)
 class Tensor:

@@ -92,10 +92,53 @@ def rows(weights, bias, mult, shift, x) -> list[int]:
 def dense(layer: Layer, x: list[int]) -> list[int]:
     a = {name: array.tolist() for name, array in layer.arrays.items()}
     kind = layer.ints["activation"]
-    y = rows(a["weights"], a["bias"], a["mult"], a["shift"], x)
+    return activated(rows(a["weights"], a["bias"], a["mult"], a["shift"], x), kind)
+
+
+def activated(y: list[int], kind: int) -> list[int]:
+    """Requantized rows to ACT."""
     if kind in (SIGMOID, TANH):
         return [activation_q15(v, kind) for v in y]
     return [act(max(v, 0) if kind == RELU else v) for v in y]
+
+
+def taps(i: dict, row: int, column: int) -> list[tuple[int, int]]:
+    """Where a window's taps lie, row by row, inside the input or not."""
+    down = [row * i["stride_h"] - i["pad_h"] + k * i["dilation_h"] for k in range(i["kernel_h"])]
+    across = [column * i["stride_w"] - i["pad_w"] + k * i["dilation_w"] for k in range(i["kernel_w"])]
+    return list(product(down, across))
+
+
+def inside(i: dict, tap: tuple[int, int], margin: tuple[int, int] = (0, 0)) -> bool:
+    high, wide = margin
+    return -high <= tap[0] < i["in_h"] + high and -wide <= tap[1] < i["in_w"] + wide
+
+
+def convolution(i: dict, a: dict, x: list[int]) -> list[int]:
+    """conv_i16, and depthwise_i16 as a group of each input channel: its window's elements, 0 outside, times a row."""
+    groups = i.get("groups", i["nb_inputs"])
+    channels, neurons = i["nb_inputs"] // groups, i["nb_neurons"] // groups
+    y = []
+    for row, column in product(range(i["out_h"]), range(i["out_w"])):
+        for g in range(groups):
+            patch = []
+            for tap in taps(i, row, column):
+                start = (tap[0] * i["in_w"] + tap[1]) * i["nb_inputs"] + g * channels
+                patch += x[start : start + channels] if inside(i, tap) else [0] * channels
+            own = slice(g * neurons, (g + 1) * neurons)
+            y += rows(a["weights"][own], a["bias"][own], a["mult"][own], a["shift"][own], patch)
+    return activated(y, i["activation"])
+
+
+def pool(i: dict, a: dict, x: list[int]) -> list[int]:
+    y = []
+    for row, column, c in product(range(i["out_h"]), range(i["out_w"]), range(i["n"])):
+        window = taps(i, row, column)
+        values = [x[(h * i["in_w"] + w) * i["n"] + c] for h, w in window if inside(i, (h, w))]
+        margin = (i["pad_h"], i["pad_w"]) if i["count_pad"] else (0, 0)
+        count = sum(inside(i, tap, margin) for tap in window)
+        y.append(max(values) if i["largest"] else act(half_up(sum(values) * a["mult"][count], i["shift"])))
+    return y
 
 
 def gru(layer: Layer, x: list[int], h: list[int]) -> list[int]:
@@ -338,6 +381,9 @@ def embedded(i: dict, a: dict, x: list[int]) -> list[int]:
 FUNCTIONS |= {
     "copy_i16": copied,
     "fill_i16": lambda i, a, x: [i["value"]] * i["n"],
+    "conv_i16": convolution,
+    "depthwise_i16": convolution,
+    "pool_i16": pool,
     "embedding_i16": embedded,
 }
 

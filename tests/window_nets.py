@@ -9,13 +9,13 @@ frames and initial states), `oracle.py` (runs Tables in Python integers).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nets import Builder
-from rtcore.tables import Tables, state_parts
+from rtcore.tables import ACTIVATIONS, Tables, state_parts
 
 
 @dataclass
@@ -64,7 +64,7 @@ class WindowBuilder(Builder):
     def any_row(self, x: str, rows: int) -> str:
         """A random kind over random rows of x."""
         part, pitch, width = self.part(x, rows)
-        how = int(self.rng.integers(5))
+        how = int(self.rng.integers(8))
 
         def make(one: str) -> str:
             n = int(self.rng.integers(1, 13))
@@ -75,6 +75,8 @@ class WindowBuilder(Builder):
             if how == 2:
                 kind = str(self.rng.choice(["mul_i16", "add_i16", "minmax_i16"]))
                 return self.pair(one, self.dense(one, width if self.coin() else 1), kind)
+            if how > 4:
+                return (self.conv, self.depthwise, self.pool)[how - 5](one)
             return self.function(one)
 
         return self.over(part, rows, make, pitch, width)
@@ -174,6 +176,65 @@ class WindowBuilder(Builder):
         ints = {"n": n, "entries": entries, "rows": self.tensors[part].width, "pitch_a": 1, "pitch_y": n}
         return self.emit("embedding_i16", (index,), y, ints, {"table": table})
 
+    def shape(self, width: int) -> tuple[dict[str, int], int]:
+        """(a random window over `width` elements seen as [in_h][in_w][channels], channels)."""
+
+        def divisor(n: int, most: int) -> int:
+            return int(self.rng.choice([k for k in range(1, most + 1) if n % k == 0]))
+
+        channels = divisor(width, 8)
+        high = divisor(width // channels, 8) if self.coin() else 1
+        axes = None, None
+        while None in axes:
+            axes = axis(self.rng, high), axis(self.rng, width // channels // high)
+        return {
+            f"{name}_{ax}": n for ax, numbers in zip("hw", axes, strict=True) for name, n in numbers.items()
+        }, channels
+
+    def conv(self, x: str, bits: int | None = None, acc: int | None = None) -> str:
+        """Any window, any groups."""
+        ints, channels = self.shape(self.tensors[x].width)
+        groups = int(self.rng.choice([k for k in range(1, channels + 1) if channels % k == 0]))
+        n = groups * int(self.rng.integers(1, 7))
+        columns = ints["kernel_h"] * ints["kernel_w"] * channels // groups
+        return self.convolution("conv_i16", x, ints | {"groups": groups}, channels, n, columns, bits, acc)
+
+    def depthwise(self, x: str, bits: int | None = None, acc: int | None = None) -> str:
+        ints, channels = self.shape(self.tensors[x].width)
+        multiplier = int(self.rng.integers(1, 4))
+        ints["multiplier"] = multiplier
+        columns = ints["kernel_h"] * ints["kernel_w"]
+        return self.convolution("depthwise_i16", x, ints, channels, channels * multiplier, columns, bits, acc)
+
+    def convolution(self, kind: str, x: str, ints: dict, m: int, n: int, columns: int, bits=None, acc=None) -> str:
+        activation = str(self.rng.choice(list(ACTIVATIONS)))
+        bounded = activation in ("sigmoid", "tanh")
+        bits, mult, acc = self.form(bits, acc)
+        arrays = self.rows(n, columns, 22.5 if bounded else 12.5, bits, mult, acc)
+        y = self.fresh(ints["out_h"] * ints["out_w"] * n, 15 if bounded else self.frac())
+        ints |= {"nb_inputs": m, "nb_neurons": n, "activation": ACTIVATIONS[activation], "acc_bits": acc}
+        return self.emit(kind, (x,), y, ints, arrays)
+
+    def pool(self, x: str) -> str:
+        """The largest value, or an average by either count; sometimes multipliers that are no average at all."""
+        t, largest = self.tensors[x], int(self.coin())
+        while True:
+            ints, n = self.shape(t.width)
+            axes = [{key[:-2]: number for key, number in ints.items() if key.endswith(ax)} for ax in "hw"]
+            if not largest or all(covered(a) for a in axes):
+                break
+        ints |= {"n": n, "largest": largest, "count_pad": int(self.coin()), "shift": 0}
+        y = self.fresh(ints["out_h"] * ints["out_w"] * n, t.frac)
+        if largest:
+            return self.emit("pool_i16", (x,), y, ints)
+        taps = ints["kernel_h"] * ints["kernel_w"]
+        ints["shift"] = int(self.rng.integers(20, 31))
+        mult = [0, *(min(round(2 ** ints["shift"] / count), 2**31 - 1) for count in range(1, taps + 1))]
+        if self.coin():
+            ints["shift"] = int(self.rng.integers(1, 63))
+            mult = self.rng.integers(0, 2**31, taps + 1)
+        return self.emit("pool_i16", (x,), y, ints, {"mult": np.array(mult, np.int32)})
+
     def fill(self, n: int) -> str:
         return self.emit("fill_i16", (), self.fresh(n, 11), {"n": n, "value": int(self.rng.integers(-32768, 32768))})
 
@@ -185,6 +246,83 @@ class WindowBuilder(Builder):
         return self.emit("delay_i16", (x,), y, {"n": t.width, "frames": frames, "state_frac": t.frac})
 
 
+FORMS = 12  # of random_window's layers
+
+
+def axis(rng: np.random.Generator, size: int) -> dict[str, int] | None:
+    """A window's numbers along one axis, as torch defines them, ceil_mode or not; None where there is no output."""
+    kernel, stride, dilation = int(rng.integers(1, 5)), int(rng.integers(1, 4)), int(rng.integers(1, 3))
+    if rng.integers(4) == 0:
+        kernel, dilation = size, 1
+    pad = int(rng.integers(0, kernel * dilation // 2 + 1)) if rng.integers(2) else 0
+    free = size + 2 * pad - dilation * (kernel - 1) - 1
+    out = (free + (stride - 1) * int(rng.integers(2))) // stride + 1
+    if out > 1 and (out - 1) * stride >= size + pad:
+        out -= 1
+    if out < 1:
+        return None
+    return {"in": size, "out": out, "kernel": kernel, "stride": stride, "dilation": dilation, "pad": pad}
+
+
+def covered(a: dict[str, int]) -> bool:
+    """Whether every window of an axis has a tap inside."""
+    return all(
+        any(0 <= o * a["stride"] - a["pad"] + k * a["dilation"] < a["in"] for k in range(a["kernel"]))
+        for o in range(a["out"])
+    )
+
+
+def geometry(high: tuple, wide: tuple) -> dict[str, int]:
+    """Ints of a window from (in, kernel, stride, dilation, pad, padding after) of both axes."""
+    ints = {}
+    for ax, (size, kernel, stride, dilation, pad, after) in (("h", high), ("w", wide)):
+        out = (size + pad + after - dilation * (kernel - 1) - 1) // stride + 1
+        names = ("in", "out", "kernel", "stride", "dilation", "pad")
+        ints |= {f"{n}_{ax}": v for n, v in zip(names, (size, out, kernel, stride, dilation, pad), strict=True)}
+    return ints
+
+
+ONE = (1, 1, 1, 1, 0, 0)
+OPTIONS = {  # what -> geometry, channels in, channels out per group, groups
+    "1x1": (geometry((3, 1, 1, 1, 0, 0), (4, 1, 1, 1, 0, 0)), 6, 5, 1),
+    "1x1, strided": (geometry((5, 1, 2, 1, 0, 0), (4, 1, 3, 1, 0, 0)), 3, 4, 1),
+    "3x3, padded": (geometry((5, 3, 1, 1, 1, 1), (4, 3, 1, 1, 1, 1)), 2, 6, 1),
+    "3x2, strided, padded after": (geometry((6, 3, 2, 1, 0, 1), (7, 2, 3, 1, 0, 2)), 3, 3, 1),
+    "dilated": (geometry((7, 3, 1, 2, 2, 1), (8, 2, 2, 3, 0, 0)), 2, 5, 1),
+    "in groups": (geometry((4, 2, 1, 1, 0, 0), (5, 3, 1, 1, 1, 1)), 6, 3, 3),
+    "1x1 in groups": (geometry((2, 1, 1, 1, 0, 0), (3, 1, 1, 1, 0, 0)), 8, 2, 4),
+    "whole rows": (geometry((6, 2, 1, 1, 0, 0), (3, 3, 1, 1, 0, 0)), 2, 7, 1),
+    "whole input": (geometry((3, 3, 1, 1, 0, 0), (5, 5, 1, 1, 0, 0)), 1, 4, 1),
+    "one dimension": (geometry(ONE, (12, 5, 1, 1, 0, 0)), 3, 9, 1),
+    "one dimension, causal, dilated": (geometry(ONE, (9, 3, 1, 2, 4, 0)), 4, 4, 1),
+    "one dimension, strided, padded": (geometry(ONE, (11, 4, 3, 1, 2, 2)), 1, 1, 1),
+    "wider than the input": (geometry((2, 5, 1, 1, 2, 2), (3, 7, 2, 1, 3, 3)), 2, 3, 1),
+}
+
+
+def option_net(rng: np.random.Generator, bits: int, acc: int, options: Iterable[str] = OPTIONS) -> Tables:
+    """Every option as a convolution, depthwise with one and with two outputs a channel, and as both pools."""
+    b = WindowBuilder(rng)
+    x = b.input(max(ints["in_h"] * ints["in_w"] * m for ints, m, _, _ in OPTIONS.values()))
+    for ints, m, per_group, groups in (OPTIONS[what] for what in options):
+        part = b.slice(x, 0, ints["in_h"] * ints["in_w"] * m)
+        columns = ints["kernel_h"] * ints["kernel_w"]
+        n = per_group * groups
+        b.output(b.convolution("conv_i16", part, ints | {"groups": groups}, m, n, columns * m // groups, bits, acc))
+        for multiplier in (1, 2):
+            own = ints | {"multiplier": multiplier}
+            b.output(b.convolution("depthwise_i16", part, own, m, m * multiplier, columns, bits, acc))
+        size, frac = ints["out_h"] * ints["out_w"] * m, b.tensors[part].frac
+        b.output(
+            b.emit("pool_i16", (part,), b.fresh(size, frac), ints | {"n": m, "largest": 1, "count_pad": 0, "shift": 0})
+        )
+        for count_pad in (0, 1):
+            mult = np.array([0, *(round(2**24 / count) for count in range(1, columns + 1))], np.int32)
+            own = ints | {"n": m, "largest": 0, "count_pad": count_pad, "shift": 24}
+            b.output(b.emit("pool_i16", (part,), b.fresh(size, frac), own, {"mult": mult}))
+    return b.tables()
+
+
 def random_window(rng: np.random.Generator, depth: int | None = None, how: int | None = None) -> Tables:
     """A window of random size through `depth` (2..4) random layers; its first is number `how`, if given."""
     b = WindowBuilder(rng)
@@ -192,7 +330,7 @@ def random_window(rng: np.random.Generator, depth: int | None = None, how: int |
     for k in range(depth or int(rng.integers(2, 5))):
         rows = int(rng.integers(1, 7))
         rows = min(rows, b.tensors[x].width)
-        which = int(rng.integers(9)) if k or how is None else how
+        which = int(rng.integers(FORMS)) if k or how is None else how
         if which < 2:
             x = b.any_row(x, rows)
         elif which == 2:
@@ -207,6 +345,8 @@ def random_window(rng: np.random.Generator, depth: int | None = None, how: int |
             x = b.embedding(x, rows)
         elif which == 7:
             x = b.delay(x)
+        elif which in (8, 9, 10):
+            x = (b.conv, b.depthwise, b.pool)[which - 8](x)
         else:
             x = b.concat([x, b.fill(int(rng.integers(1, 6)))])
         if b.coin():

@@ -40,8 +40,8 @@ RTCORE_STATIC_ASSERT(int_holds_32_bits, sizeof(int) >= 4);
 
 /* What a *_check() returns: 0, or the first thing that is wrong. */
 #define RTCORE_OK 0
-#define RTCORE_E_SHAPE (-1)      /* nb_inputs or nb_neurons below 1, or matrices that do not match */
-#define RTCORE_E_CAPACITY (-2)   /* nb_neurons above the capacity that the caller's scratch was sized for */
+#define RTCORE_E_SHAPE (-1)    /* a size below 1, or a matrix or a window that does not match */
+#define RTCORE_E_CAPACITY (-2) /* nb_neurons, or a patch, above the capacity that the caller's scratch was sized for */
 #define RTCORE_E_ACTIVATION (-3) /* not one of RTCORE_ACTIVATION_* */
 #define RTCORE_E_TABLE (-4)      /* a table is missing, or two where there must be one */
 #define RTCORE_E_SHIFT (-5)      /* a shift or a multiplier outside its range */
@@ -77,6 +77,63 @@ typedef struct {
 int rtcore_dense_i16_check(const rtcore_dense_i16 *layer);
 /* output: i16 [nb_neurons]; input: i16 [nb_inputs]; they must not overlap. */
 void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input);
+
+/* How a kernel of kernel_h x kernel_w taps moves over an input of [in_h][in_w][channels], row-major, and gives an output
+ * of [out_h][out_w][channels]. Tap (k, l) of output (i, j) reads input (i * stride_h - pad_h + k * dilation_h,
+ * j * stride_w - pad_w + l * dilation_w); what it reads beyond the input is padding. In one dimension in_h, out_h and
+ * kernel_h are 1. Every size is at most 2^24. */
+typedef struct {
+    int in_h;
+    int in_w;
+    int out_h; /* the padding after the input follows from it */
+    int out_w;
+    int kernel_h;
+    int kernel_w;
+    int stride_h;
+    int stride_w;
+    int dilation_h;
+    int dilation_w;
+    int pad_h; /* padding before the first row, 0.. */
+    int pad_w;
+} rtcore_window;
+
+/* Convolution with zero padding: at every position y = activation(W patch + b), formats as rtcore_dense_i16's. Output
+ * channel o of group g = o / (nb_neurons / groups) reads input channels g * nb_inputs / groups.. */
+typedef struct {
+    rtcore_window window;
+    rtcore_matrix_i16 matrix; /* each group's nb_neurons / groups rows, rounded up to 4, of kernel_h * kernel_w *
+                                 nb_inputs / groups columns: tap by tap, the group's channels innermost */
+    int nb_inputs;            /* channels in */
+    int nb_neurons;           /* channels out */
+    int groups;               /* divides both */
+    int activation;
+} rtcore_conv_i16;
+
+/* capacity: number of elements of the scratch that steps will be given. */
+int rtcore_conv_i16_check(const rtcore_conv_i16 *conv, int capacity);
+/* output: i16 [out_h][out_w][nb_neurons]; input: i16 [in_h][in_w][nb_inputs]; they must not overlap. scratch: i16
+ * [kernel_h * kernel_w * nb_inputs / groups]; it may be NULL where every patch lies in one piece within the input. */
+void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int16_t *scratch);
+
+/* Convolution of each input channel alone, zero padding: output channel o reads input channel o / multiplier. Tables as
+ * those of rtcore_matrix_i16, rows rounded up to 4, but weights packed tap by tap. */
+typedef struct {
+    rtcore_window window;
+    const int8_t *w8;      /* i8  [rows/4][kernel_h * kernel_w][4 rows], -128..127, flash */
+    const int16_t *w16;    /* i16, the same, -32767..32767, flash */
+    const int32_t *bias32; /* i32 [rows] */
+    const int64_t *bias64; /* i64 [rows] */
+    const int16_t *mult;   /* i16 [rows], 1..32767, or NULL as in rtcore_matrix_i16 */
+    const uint8_t *shift;  /* u8  [rows], 0..62 (0..31 for bias32 without mult) */
+    int nb_inputs;         /* channels in */
+    int nb_neurons;        /* channels out: nb_inputs * multiplier */
+    int multiplier;
+    int activation;
+} rtcore_depthwise_i16;
+
+int rtcore_depthwise_i16_check(const rtcore_depthwise_i16 *layer);
+/* output: i16 [out_h][out_w][nb_neurons]; input: i16 [in_h][in_w][nb_inputs]; they must not overlap. */
+void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input);
 
 /* Gated recurrent unit, the wide recurrence of SPEC.md 5. Rows of both matrices come in groups of 4 units, gate by
  * gate: group 3b is update (z), 3b+1 reset (r), 3b+2 candidate (h) of units 4b..4b+3.
@@ -191,6 +248,21 @@ void rtcore_log_softmax_i16(int16_t *output, const int16_t *input, int n, int fr
  * (|bias| < 2^61), shift u8 [n] 0..62; epsilon 1..2^61 in squares of x's LSB. */
 void rtcore_layernorm_i16(int16_t *output, const int16_t *input, const int16_t *mult, const int64_t *bias,
                           const uint8_t *shift, int n, int64_t epsilon);
+
+/* Largest value or average of windows, channel by channel; at most 65535 taps. */
+typedef struct {
+    rtcore_window window;
+    const int32_t
+        *mult;     /* i32 [kernel_h * kernel_w + 1], 0..: y = (sum * mult[count] + half) >> shift; NULL for largest */
+    int n;         /* channels */
+    int largest;   /* 1: the largest of the taps inside the input, at least one; 0: their average */
+    int count_pad; /* of an average, taps counted: 0 inside the input, 1 inside input and padding, as wide after it */
+    int shift;     /* of an average, 1..62 */
+} rtcore_pool_i16;
+
+int rtcore_pool_i16_check(const rtcore_pool_i16 *pool);
+/* output: i16 [out_h][out_w][n]; input: i16 [in_h][in_w][n]; they must not overlap. */
+void rtcore_pool_i16_step(const rtcore_pool_i16 *pool, int16_t *output, const int16_t *input);
 
 /* Copies and constants; output and input must not overlap. */
 /* output: i16 [n0][n1][n2][n3]; element (i0, i1, i2, i3) is input[start + i0 * s0 + i1 * s1 + i2 * s2 + i3 * s3]. Strides

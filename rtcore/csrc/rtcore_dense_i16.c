@@ -1,28 +1,13 @@
 /* rtcore_dense_i16.c - y = activation(W x + b) in integers (SPEC.md 3, 4).
- * Neighbours: rtcore_matrix_i16.h (the rows), rtcore_fixed.h (the activations). */
-#include "rtcore_fixed.h"
+ * Neighbours: rtcore_matrix_i16.h (the rows and their activations). */
 #include "rtcore_matrix_i16.h"
-
-/* One requantized row to ACT: linear and ReLU in the output's format, sigmoid and tanh from PRE to Q0.15. */
-static int16_t activate(int32_t row, int activation) {
-    switch (activation) {
-    case RTCORE_ACTIVATION_SIGMOID:
-        return rtcore_sigmoid_q15(row);
-    case RTCORE_ACTIVATION_TANH:
-        return rtcore_tanh_q15(row);
-    case RTCORE_ACTIVATION_RELU:
-        return rtcore_sat16(row < 0 ? 0 : row);
-    default:
-        return rtcore_sat16(row);
-    }
-}
 
 void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input) {
     for (int first = 0; first < layer->nb_neurons; first += 4) {
         int32_t rows[4];
         rtcore_matrix_i16_rows4(&layer->matrix, first / 4, input, rows);
         for (int k = 0; k < 4 && first + k < layer->nb_neurons; k++) {
-            output[first + k] = activate(rows[k], layer->activation);
+            output[first + k] = rtcore_matrix_i16_activate(rows[k], layer->activation);
         }
     }
 }

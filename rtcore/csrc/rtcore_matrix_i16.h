@@ -27,6 +27,20 @@ static inline void rtcore_matrix_i16_meet4(const rtcore_matrix_i16 *input, const
 /* sums: i64 [4], the exact accumulators of the same rows before requantization: what the overflow proof is about. */
 void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int64_t *sums);
 
+/* One requantized row to ACT: linear and ReLU in the output's format, sigmoid and tanh from PRE to Q0.15. */
+static inline int16_t rtcore_matrix_i16_activate(int32_t row, int activation) {
+    switch (activation) {
+    case RTCORE_ACTIVATION_SIGMOID:
+        return rtcore_sigmoid_q15(row);
+    case RTCORE_ACTIVATION_TANH:
+        return rtcore_tanh_q15(row);
+    case RTCORE_ACTIVATION_RELU:
+        return rtcore_sat16(row < 0 ? 0 : row);
+    default:
+        return rtcore_sat16(row);
+    }
+}
+
 /* 0 or the first RTCORE_E_*. */
 int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix);
 

@@ -16,6 +16,7 @@ from firmware_sim.toolchain import TARGETS, build_firmware, state_arrays
 from nets import Builder, function_net, gru_net, memory_net, random_frames, random_initial, random_tables, rnnoise_net
 from quantize.emit_c import STACK_BYTES
 from quantize.golden import golden_vectors
+from window_nets import option_net, random_window
 
 for module in ("ziglang", "unicorn", "elftools"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
@@ -310,6 +311,8 @@ def test_no_call_exceeds_the_stated_stack(target, options, monkeypatch):
     monkeypatch.setitem(TARGETS, target, dataclasses.replace(built, compile=flags))
     rng = np.random.default_rng(SEED)
     nets = [rnnoise_net(rng, 16, 64), memory_net(rng, 16, 64), memory_net(rng, 8, 32), function_net(rng, 5, 1)]
+    nets += [option_net(rng, bits, acc, ("in groups", "3x3, padded")) for bits, acc in ((8, 32), (16, 64))]
+    nets += [random_window(rng, how=how) for how in (3, 5)]
     for tables in (*nets, net(1), net(3), net(5), net(8)):
         board = Emulator(build_firmware(tables, target))
         state, io = board.symbol("board_state").address, board.symbol("board_io").address

@@ -13,6 +13,7 @@ import pytest
 
 from nets import function_net, memory_net, random_tables, rnnoise_net
 from quantize.emit_c import STACK_BYTES, render
+from window_nets import option_net, random_window
 
 ARM, RISCV = "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc"
 CORES = {cpu: (ARM, f"-mcpu={cpu}", "-mthumb") for cpu in ("cortex-m0", "cortex-m4", "cortex-m33")}
@@ -52,6 +53,9 @@ def test_no_chain_of_calls_exceeds_the_stated_stack(core, options, tmp_path):
         "rnnoise": rnnoise_net(rng, 16, 64),
         "memory": memory_net(rng, 16, 64),
         "functions": function_net(rng, 5, 1),
+        "options": option_net(rng, 16, 64, ("in groups", "3x2, strided, padded after")),
+        "window": random_window(rng, how=3),
+        "copy": random_window(rng, how=5),
     }
     for seed, tables in some.items():
         for path, data in render(tables, "net").items():
