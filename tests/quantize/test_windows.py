@@ -375,7 +375,7 @@ CASES = {
         {"conv": conv2(2, 4, 3, stride=(1, 2)), "rnn": lambda: nn.GRU(20, 6, batch_first=True)},
         IMAGE,
         STREAM,
-        "delay conv activation gru",
+        "pad delay conv activation gru",
     ),
     "causal image, time last": (
         lambda self, x: self.rnn(self.pool(self.conv(F.pad(x, (2, 0, 1, 1)))).flatten(1, 2).mT)[0],
