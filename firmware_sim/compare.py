@@ -512,9 +512,22 @@ def first_mismatch(tables: Tables, host: EngineRun, target: EngineRun, stream: i
 # -------------------------------------------------------------------------------------------------------- inputs --
 
 
+def _imported(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
+    """The graph in the form in which the model was quantized, which may not be the one that the importer prefers."""
+    sample = _sample(qmodel.signature, frames)
+    graph = import_model(model, sample)
+    if graph.signature.arguments == qmodel.signature.arguments:
+        return graph
+    streams = any("time" in argument.axes for argument in qmodel.signature.arguments)
+    try:
+        return import_model(model, sample, "stream" if streams else "window")
+    except QuantizeError:
+        return graph  # another model: what differs will be said
+
+
 def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
     """The float graph of `model`; refused unless it has the arguments, results and layers that were quantized."""
-    graph = model if isinstance(model, Graph) else import_model(model, _sample(qmodel.signature, frames))
+    graph = model if isinstance(model, Graph) else _imported(qmodel, model, frames)
     differing = [
         f"{what} {[x.name for x in mine]} with axes {[x.axes for x in mine]} against "
         f"{[x.name for x in quantized]} with axes {[x.axes for x in quantized]}"
@@ -530,7 +543,8 @@ def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
         if not weights:
             continue
         node = nodes.get(layer.name)
-        shapes = [] if node is None else [p.shape for key, p in node.params.items() if key.startswith("weight")]
+        matrices = [] if node is None else [p for key, p in node.params.items() if key.startswith("weight")]
+        shapes = [p.reshape(len(p), -1).shape for p in matrices]
         if sorted(shapes) != sorted(weights):
             differing.append(f"layer {layer.name}: weights {shapes or 'missing'} against {weights}")
     if differing:
