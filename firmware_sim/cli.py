@@ -80,6 +80,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 @click.option("--accumulator-bits", type=click.Choice(["32"]), help="Narrow weights until 32-bit sums are proven.")
 @click.option("--percentile", type=float, help="Of the calibrated magnitudes to represent; the rest saturates.")
 @click.option("--headroom", type=float, default=q.HEADROOM, show_default=True, help="Formats hold this many ranges.")
+@click.option("--form", type=click.Choice(["auto", "stream", "window"]), default="auto", help="What one step takes.")
 @click.option("-o", "--output", required=True, help="The .safetensors to write.")
 @json_option
 def quantize(
@@ -89,6 +90,7 @@ def quantize(
     accumulator_bits: str | None,
     percentile: float | None,
     headroom: float,
+    form: str,
     output: str,
     as_json: bool,
 ) -> None:
@@ -104,6 +106,7 @@ def quantize(
             accumulator_bits=int(accumulator_bits) if accumulator_bits else None,
             percentile=percentile,
             headroom=headroom,
+            form=form,
         )
     qmodel.save(output)
     if as_json:

@@ -58,7 +58,9 @@ def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
 
     model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, or the path of a
     .pt2 file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
-    window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which). Raises UnsupportedError naming what is not supported and where it stands.
+    window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which).
+
+    Raises UnsupportedError naming what is not supported and where it stands.
     """
     try:
         from quantize.torch_import import import_model as torch_import_model  # noqa: PLC0415 (torch is optional)

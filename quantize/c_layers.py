@@ -230,8 +230,7 @@ def call_of(
         call.owner_parts = parts_of(next(x for x in tables.layers if x.name == owner), call.owner, macro)
     else:
         for member, values in layer.arrays.items():
-            _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
-            call.arrays[member] = arrays[-1]
+            call.arrays[member] = _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
         call.tables = {member: array.id for member, array in call.arrays.items()}
     return call
 
@@ -330,15 +329,19 @@ def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates:
     if m.mult is not None:
         members["mult"] = _array(arrays, f"{prefix}_mult", m.mult, f"[{rows}], (sum * mult) >> shift")
     members["shift"] = _array(arrays, f"{prefix}_shift", m.shift, f"[{rows}], sum >> shift, {shifts}")
-    return members
+    return {member: array.id for member, array in members.items()}
 
 
-def _array(arrays: list[Array], id_: str, values: np.ndarray, note: str) -> str:
-    """Registers a table under a free identifier, which is returned."""
-    taken = {array.id for array in arrays}
-    (free,) = identifiers([id_], reserved=taken).values()
-    arrays.append(Array(free, C_TYPES[values.dtype], values.size, values.nbytes, note, wrapped(values)))
-    return free
+def _array(arrays: list[Array], id_: str, values: np.ndarray, note: str) -> Array:
+    """The table of these values under a free identifier; the one that is there where a layer that shares its weights
+    has brought it."""
+    type_, lines = C_TYPES[values.dtype], wrapped(values)
+    for array in arrays:
+        if (array.type, array.size, array.lines) == (type_, values.size, lines):
+            return array
+    (free,) = identifiers([id_], reserved={array.id for array in arrays}).values()
+    arrays.append(Array(free, type_, values.size, values.nbytes, note, lines))
+    return arrays[-1]
 
 
 def wrapped(values: np.ndarray) -> list[str]:

@@ -19,7 +19,16 @@ from quantize.roll import roll_cells
 
 def folded(graph: Graph) -> Graph:
     """All rules, in the order in which they help each other."""
-    for rule in (roll_cells, skip_concats, pruned, absorb_input_copies, fold_copies, fold_pads, fold_batch_norms, pruned):
+    for rule in (
+        roll_cells,
+        skip_concats,
+        pruned,
+        absorb_input_copies,
+        fold_copies,
+        fold_pads,
+        fold_batch_norms,
+        pruned,
+    ):
         graph = rule(graph)
     return graph
 

@@ -138,7 +138,9 @@ class Builder:
             self.tensor(name, frac, width=self.tensors[x].width)
             self.emit("rescale_i16", name, (x,), name, dict(n=self.tensors[x].width, shift=self.frac(x) - frac))
             return name
-        arrays = affine_arrays(np.ones(self.tensors[x].width), np.zeros(self.tensors[x].width), self.frac(x), frac, name)
+        arrays = affine_arrays(
+            np.ones(self.tensors[x].width), np.zeros(self.tensors[x].width), self.frac(x), frac, name
+        )
         self.tensor(name, frac, width=self.tensors[x].width)
         self.emit("affine_i16", name, (x,), name, dict(n=self.tensors[x].width), arrays)
         return name
@@ -322,21 +324,25 @@ class Builder:
         self.tensor(node.output, self.frac(x), "alias", owner=x, offset=node.attrs["start"])
 
 
-BUILDERS: dict[str, Callable[[Builder, Node], None]] = FUNCTION_BUILDERS | WINDOW_BUILDERS | {
-    "linear": Builder.linear,
-    "gru": Builder.gru,
-    "lstm": Builder.lstm,
-    "rnn": Builder.rnn,
-    "cell": Builder.cell,
-    "final": Builder.final,
-    "activation": Builder.activation,
-    "affine": Builder.affine,
-    "add": Builder.add,
-    "sub": Builder.add,
-    "mul": Builder.mul,
-    "concat": Builder.concat,
-    "slice": Builder.slice,
-}
+BUILDERS: dict[str, Callable[[Builder, Node], None]] = (
+    FUNCTION_BUILDERS
+    | WINDOW_BUILDERS
+    | {
+        "linear": Builder.linear,
+        "gru": Builder.gru,
+        "lstm": Builder.lstm,
+        "rnn": Builder.rnn,
+        "cell": Builder.cell,
+        "final": Builder.final,
+        "activation": Builder.activation,
+        "affine": Builder.affine,
+        "add": Builder.add,
+        "sub": Builder.add,
+        "mul": Builder.mul,
+        "concat": Builder.concat,
+        "slice": Builder.slice,
+    }
+)
 
 
 def build_tables(

@@ -39,7 +39,9 @@ def copied(
         else:
             merged.append((size, stride))
     if len(merged) > COPY_AXES:
-        raise b.refusal(f"moves elements along {len(merged)} axes at once; at most {COPY_AXES} are supported: do it in two")
+        raise b.refusal(
+            f"moves elements along {len(merged)} axes at once; at most {COPY_AXES} are supported: do it in two"
+        )
     padded = [(1, 0)] * (COPY_AXES - len(merged)) + merged
     attrs = {"shape": tuple(n for n, _ in padded), "strides": tuple(s for _, s in padded), "start": start}
     return b.emit("copy", [x], axes, math.prod(attrs["shape"]), attrs, order=order, label=".copy")

@@ -210,7 +210,9 @@ def concatenated(b: Builder, tensors: Sequence[Value], dim: int, axes: Sequence[
     inner = math.prod(axis_size(features(first.axes[i])) for i in order[order.index(dim - rank) + 1 :])
     joined = Atom(sum(sizes), "feature")
     axes = [axis if features(axis) or i == dim else first.axes[i] for i, axis in enumerate(axes)]
-    axes = [(joined,) if i == dim else first.axes[i] if features(first.axes[i]) else axis for i, axis in enumerate(axes)]
+    axes = [
+        (joined,) if i == dim else first.axes[i] if features(first.axes[i]) else axis for i, axis in enumerate(axes)
+    ]
     ordered = flat(axes[i] for i in order)
     rows = aligned[0].width // (sizes[0] * inner)
     width = sum(t.width for t in aligned)
@@ -441,7 +443,9 @@ def _padded(b: Builder, x: Value, dim: int, low: int, high: int, number: float) 
     if role == "time":
         if number != 0:
             raise b.refusal(f"pads time with {number:g}; a stream begins with zeros")
-        return x.moved((*x.axes[:dim], (axis[0].padded(axis[0].pad[0] + low, axis[0].pad[1] + high),), *x.axes[dim + 1 :]))
+        return x.moved(
+            (*x.axes[:dim], (axis[0].padded(axis[0].pad[0] + low, axis[0].pad[1] + high),), *x.axes[dim + 1 :])
+        )
     if role not in ("feature", "one"):
         raise b.refusal(f"pads the {role} axis; only features, and time before a causal convolution, can be padded")
     x, order = planar(b, x)

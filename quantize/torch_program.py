@@ -459,7 +459,9 @@ def _finish(
         width = values[name].width
         if kind == "frames":
             kept.add(name)
-            sizes = tuple(axis_size(axis) for axis, role in zip(values[name].axes, axes, strict=True) if role == "feature")
+            sizes = tuple(
+                axis_size(axis) for axis, role in zip(values[name].axes, axes, strict=True) if role == "feature"
+            )
             arguments.append(Argument(name, kind, axes, tensor=name, width=width, sizes=sizes))
             if builder.window:
                 notes.append(f"window: one call takes {name} [{', '.join(map(str, sizes))}] whole")

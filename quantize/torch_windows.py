@@ -56,9 +56,7 @@ def _conv(
     taps = taps[:, :, None] if rank == 1 else taps
     n = len(taps)
     params = {"weight": taps, "bias": np.zeros(n) if bias is None else b.array(bias, "bias")}
-    sides = [
-        _Side(axis, *rest) for axis, *rest in zip(spots, kernel, strides_, dilations, pads, strict=True)
-    ]
+    sides = [_Side(axis, *rest) for axis, *rest in zip(spots, kernel, strides_, dilations, pads, strict=True)]
     return _slide(b, x, sides, rank, n, params, groups)
 
 
@@ -238,7 +236,9 @@ def _pooled(b: Builder, x: Value, sides: list[_Side], rank: int, channels: Axis,
     places = [side.axis if side not in sliding else (Atom(sizes[id(side)], "feature"),) for side in sides]
     gone = {atom for side in sliding for atom in side.axis} | set(channels)
     lead = tuple(atom for atom in x.memory if atom not in gone)
-    moved = features(tuple(atom for place, side in zip(places, sides, strict=True) if side in sliding for atom in place))
+    moved = features(
+        tuple(atom for place, side in zip(places, sides, strict=True) if side in sliding for atom in place)
+    )
     width = rows * math.prod(outs) * n
     order = (*lead, *moved, *features(channels))
     return b.emit("pool", [x], (*x.axes[:-rank], *places[-rank:]), width, attrs, order=order)
@@ -293,7 +293,9 @@ def _reduce(b: Builder, x: Value, dims: int | Sequence[int] | None = None, keep:
         order = [*(i for i in order if i not in over), *over]
         at = len(order) - len(over)
     rest = [features(x.axes[i]) for i in order]
-    n, inner = (math.prod(axis_size(axis) for axis in part) for part in (rest[at : at + len(over)], rest[at + len(over) :]))
+    n, inner = (
+        math.prod(axis_size(axis) for axis in part) for part in (rest[at : at + len(over)], rest[at + len(over) :])
+    )
     kept = tuple(atom for i, axis in enumerate(rest) for atom in axis if not at <= i < at + len(over))
     how = {"largest": True} if largest else {"largest": False, "count_pad": True, "divisor": None}
     attrs = {"in": (1, n), "channels": inner, "kernel": (1, n), "stride": (1, n), "dilation": (1, 1), "pad": (0, 0)}

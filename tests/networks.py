@@ -9,6 +9,7 @@ operation each).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class KeywordSpotter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (10, 16, 24, 24)
-        self.convs = nn.ModuleList(nn.Conv1d(a, b, 5, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.convs = nn.ModuleList(nn.Conv1d(a, b, 5, stride=2) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm1d(n) for n in widths[1:])
         self.gru = nn.GRU(24, 20, batch_first=True)
         self.fc = nn.Linear(20, 6)
@@ -155,7 +156,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         widths = (inputs, width, width, code, width, width)
         layers: list[nn.Module] = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in itertools.pairwise(widths):
             layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]
         self.net = nn.Sequential(*layers, nn.Linear(width, inputs))
 

@@ -118,6 +118,17 @@ def test_kernels_are_copied_byte_for_byte():
         assert data == (_build.CSRC / path.removeprefix("rtcore/")).read_bytes(), path
 
 
+def test_shared_weights_are_one_table():
+    """A layer that is called twice: two calls, one copy of its weights, and only its own where they differ."""
+    tables = net()
+    dense = next(layer for layer in tables.layers if layer.kind == "dense_i16")
+    twin = dataclasses.replace(dense, name="twin")
+    both = dataclasses.replace(tables, layers=(*tables.layers, twin))
+    once, twice = (render(t, "net", digest=DIGEST)["net_weights.h"].decode() for t in (tables, both))
+    assert once.count("static const") == twice.count("static const")
+    assert ".twin = {" in twice
+
+
 def test_without_golden_vectors_there_is_no_self_test():
     files = render(net(), "net")
     assert "net_selftest.c" not in files

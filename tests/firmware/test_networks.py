@@ -30,7 +30,7 @@ BOUNDS = {16: 75.0, 8: 40.0}
 BELOW: dict[tuple[str, int], float] = {}  # (network, weight bits) -> dB, each with its reason
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def quantized(name: str, bits: int):
     """(graph, model, network) of a network, quantized on half of its frames."""
     network = NETWORKS[name]()
