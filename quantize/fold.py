@@ -157,7 +157,7 @@ def fold_copies(graph: Graph) -> Graph:
 
 
 def row_order(copy: Node, width: int, whole: int) -> np.ndarray | None:
-    """What a copy does to each row of `width` elements, where it does the same to all and leaves rows in their place."""
+    """What a copy does to each row of `width` elements, the same to all, each staying in its place; else None."""
     grids = np.ogrid[tuple(slice(n) for n in copy.attrs["shape"])]
     index = copy.attrs["start"] + sum(g * s for g, s in zip(grids, copy.attrs["strides"], strict=True))
     if index.size != whole:

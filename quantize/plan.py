@@ -115,7 +115,7 @@ def make_plan(graph: Graph, ranges: dict[str, Range], headroom: float, percentil
 
 
 def fuse(graph: Graph) -> dict[str, Node]:
-    """linear or conv node -> the activation that is its output's only reader (and the output is no result of the model)."""
+    """linear or conv node -> the activation that alone reads its output, which is no result of the model."""
     readers: dict[str, list[Node]] = {}
     for node in graph.nodes:
         for name in node.inputs:

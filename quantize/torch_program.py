@@ -4,8 +4,8 @@ A `Program` is functional (in-place operations rewritten), has concrete sizes (s
 operations that have a handler. `infer` finds the role of every input axis, `build` makes the graph.
 
 Neighbours: `torch_import.py` (gets programs from modules and files), `torch_layers.py`, `torch_windows.py`,
-`torch_functions.py`, `torch_ops.py` and `torch_moves.py` (one handler per operation), `torch_axes.py` (values, axes, the
-Builder), `graph.py` (what comes out).
+`torch_functions.py`, `torch_ops.py` and `torch_moves.py` (one handler per operation), `torch_axes.py` (values, axes,
+the Builder), `graph.py` (what comes out).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ FLOATS = (torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32)
 
 SUPPORTED = (
-    "supported: nn.Linear, nn.GRU, nn.LSTM, nn.RNN and their cells, quantize.nn.GRU, nn.Conv1d, nn.Conv2d, pooling, means "
-    "and maxima, nn.Embedding, activation functions, softmax, LayerNorm, BatchNorm in eval mode, clamp, minimum, "
+    "supported: nn.Linear, nn.GRU, nn.LSTM, nn.RNN and their cells, quantize.nn.GRU, nn.Conv1d, nn.Conv2d, pooling, "
+    "means and maxima, nn.Embedding, activation functions, softmax, LayerNorm, BatchNorm in eval mode, clamp, minimum, "
     "maximum, cat, stack, pad, flip, slices, + - * of tensors and constants, division by constants, and moves of axes"
 )
 
@@ -128,7 +128,7 @@ class Program:
                 raise UnsupportedError(f"{name} is {value!r}; only tensors are supported")
             if value.dtype not in FLOATS and not (value.dtype in INTEGERS and _only_looked_up(node)):
                 raise UnsupportedError(
-                    f"{name} has dtype {value.dtype}: inputs must be float32 or float64 (or the indices of an Embedding)"
+                    f"{name} has dtype {value.dtype}: inputs must be float32 or float64 (or indices of an Embedding)"
                 )
             if value.dim() == 0:
                 raise UnsupportedError(f"{name} is a single number; give it a feature axis")
