@@ -31,7 +31,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 # Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -Os to -O3.
 # tests/firmware/test_emulator.py paints the stack of every emulated core (clang), test_stack.py adds up gcc's frames.
-STACK_BYTES = 800
+STACK_BYTES = 1024
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,12 @@ static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input
     int16_t *element = scratch;
     for (int kh = 0; kh < w->kernel_h; kh++) {
         for (int kw = 0; kw < w->kernel_w; kw++) {
-            if (kh < rows.first || kh >= rows.end || kw < columns.first || kw >= columns.end) {
-                for (int c = 0; c < channels; c++) {
-                    *element++ = 0;
-                }
-            } else {
-                const int at = (top + kh * w->dilation_h) * w->in_w + left + kw * w->dilation_w;
-                for (int c = 0; c < channels; c++) {
-                    *element++ = input[at * conv->nb_inputs + c];
-                }
+            const int is_inside = kh >= rows.first && kh < rows.end && kw >= columns.first && kw < columns.end;
+            const int at = (top + kh * w->dilation_h) * w->in_w + left + kw * w->dilation_w;
+            const int16_t *const x = input + (is_inside ? at * conv->nb_inputs : 0);
+            const int kept = is_inside ? -1 : 0; /* all bits, or none: zero outside without a loop of its own */
+            for (int c = 0; c < channels; c++) {
+                *element++ = (int16_t)(x[c] & kept);
             }
         }
     }
