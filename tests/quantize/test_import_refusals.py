@@ -264,7 +264,7 @@ def test_every_unsupported_operation_is_listed():
     with pytest.raises(UnsupportedError) as caught:
         import_model(model, randn(2, 5, 3))
     lines = str(caught.value).splitlines()
-    assert [line.split()[0] for line in lines] == ["digamma", "digamma", "cumsum", "supported:"]
+    assert [line.split()[0] for line in lines] == ["digamma", "cumsum", "supported:"]
     assert "nn.GRU" in lines[-1]
 
 
@@ -351,30 +351,6 @@ def test_batch_axes_reordered():
     model = module(lambda self, x: self.fc(x).transpose(0, 1), **FC)
     with pytest.raises(UnsupportedError, match="result 'output' reorders or loses batch axes"):
         import_model(model, randn(2, 3, 5, 3))
-
-
-def test_features_on_two_axes_cannot_be_results():
-    model = module(lambda self, x: (self.rnn(x.flatten(2))[0], x), rnn=lambda: nn.GRU(6, 4, batch_first=True))
-    with pytest.raises(UnsupportedError, match="result 'output1' has its features on several axes"):
-        import_model(model, randn(2, 5, 2, 3))
-
-
-def test_features_on_two_axes_turned():
-    model = module(lambda self, x: self.rnn(x.mT.flatten(2))[0], rnn=lambda: nn.GRU(6, 4, batch_first=True))
-    with pytest.raises(UnsupportedError, match="gru .*takes features in another order than the argument's"):
-        import_model(model, randn(2, 5, 2, 3))
-    model = module(lambda self, x: self.fc((x + x.mT).flatten(2)), fc=lambda: nn.Linear(9, 2))
-    with pytest.raises(UnsupportedError, match="add .*lets two different feature axes meet"):
-        import_model(model, randn(2, 5, 3, 3))
-    model = module(lambda self, x: x.mT.flatten(2) * self.p, p=lambda: nn.Parameter(randn(6)))
-    with pytest.raises(UnsupportedError, match="mul .*takes features in another order"):
-        import_model(model, randn(2, 5, 2, 3))
-
-
-def test_part_of_features_on_two_axes():
-    model = module(lambda self, x: self.rnn(x[:, :, :1].flatten(2))[0] + self.rnn(x[:, :, 1:].flatten(2))[0], **GRU)
-    with pytest.raises(UnsupportedError, match="slice .*features that lie on several axes; flatten them first"):
-        import_model(model, randn(2, 5, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -519,12 +495,12 @@ def test_arguments_that_are_no_tensors():
         ([[1.0, 2.0, 3.0]], QuantizeError, "the sample's argument 0 is a list"),
         (
             np.zeros((2, 5, 3), np.int64),
-            UnsupportedError,
-            "argument 0 has dtype int64: inputs must be float32 or float64",
+            QuantizeError,
+            "the model does not run on the sample: ValueError: .*integers are for an Embedding",
         ),
         (np.zeros((2, 5, 3), np.float16), UnsupportedError, "dtype float16"),
         (np.zeros((2, 5, 3), object), UnsupportedError, "dtype object"),
-        ({"x": torch.zeros(2, 5, 3, dtype=torch.int32)}, UnsupportedError, "argument 'x' has dtype torch.int32"),
+        ({"x": torch.zeros(2, 5, 3, dtype=torch.int32)}, QuantizeError, "integers are for an Embedding, all else takes"),
         (np.zeros((2, 5, 4), np.float32), QuantizeError, "the model does not run on the sample: RuntimeError: .*"),
         ((np.zeros((2, 5, 3), np.float32),) * 2, QuantizeError, "the model does not run on the sample: TypeError"),
         (np.full((2, 5, 3), np.nan, np.float32), QuantizeError, r"argument 'x' holds nan at index \(0, 0, 0\)"),

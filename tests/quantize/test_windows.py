@@ -426,6 +426,21 @@ def test_windows_are_accurate(name):
             assert sqnr >= bound, f"{name}: result {i}, {bits} bits: {sqnr:.1f} dB"
 
 
+def test_features_on_several_axes_of_a_stream():
+    """They may be turned, cut and returned; what needs another order in memory gets a copy or other columns."""
+    rnn = {"rnn": lambda: nn.GRU(6, 4, batch_first=True)}
+    x, square = randn(2, 5, 2, 3), randn(2, 5, 3, 3)
+    check(module(lambda self, x: (self.rnn(x.flatten(2))[0], x), **rnn), x)
+    graph = check(module(lambda self, x: self.rnn(x.mT.flatten(2))[0], **rnn), x)
+    assert [node.op for node in graph.nodes] == ["gru"]
+    check(module(lambda self, x: self.fc((x + x.mT).flatten(2)), fc=lambda: nn.Linear(9, 2)), square)
+    check(module(lambda self, x: x.mT.flatten(2) * self.p, p=lambda: nn.Parameter(randn(6))), x)
+    half = {"rnn": lambda: nn.GRU(3, 4, batch_first=True)}
+    check(module(lambda self, x: self.rnn(x[:, :, 0])[0] + self.rnn(x[:, :, 1:].flatten(2))[0], **half), x)
+    check(module(lambda self, x: self.rnn(x)[0].unflatten(-1, (2, 2)), **half), randn(2, 5, 3))
+    check(module(lambda self, x: self.rnn(x)[0][..., ::2], **half), randn(2, 5, 3))
+
+
 def test_embedding_of_indices():
     model = module(
         lambda self, i: self.rnn(self.table(i))[0],
