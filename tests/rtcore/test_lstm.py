@@ -126,7 +126,7 @@ def test_states_are_vectors_of_parts():
         ("lstm", dict(state_frac=-1), "shift"),
         ("lstm", dict(projected=1), "projection_weights is missing"),
         ("lstm", dict(nb_outputs=3), "recurrent_weights has shape"),
-        ("projected", dict(projected=0), "nb_inputs or nb_neurons"),
+        ("projected", dict(projected=0), "a matrix or a window does not match"),
         ("projected", dict(state_frac=31), "shift"),
         ("lstm", dict(input_weights=np.full((28, 5), -32768, np.int16)), "-32768"),
         ("projected", dict(projection_mult=np.zeros(3, np.int16)), "mult"),
