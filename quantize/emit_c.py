@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import rtcore
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.errors import QuantizeError
 from rtcore import _build
-from rtcore.packing import PackedMatrix, pack_dense, pack_gru, pack_lstm, pack_rnn
+from rtcore.packing import PackedMatrix, pack_dense, pack_gru, pack_lstm, pack_rnn, take_peepholes
 from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StatePart, Tables, Tensor, state_parts, state_size
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -47,7 +48,7 @@ PACKERS = {  # kind -> the members of its C struct that are matrices, the gates 
 NUMBERS = {  # kind -> the other numbers of its C struct, after nb_inputs and nb_neurons
     "dense_i16": (),
     "gru_i16": ("reset_after", "gate_shift", "candidate_shift", "state_frac"),
-    "lstm_i16": ("gate_shift", "cell_frac", "state_frac"),
+    "lstm_i16": ("coupled", "gate_shift", "cell_frac", "state_frac"),
     "rnn_i16": ("shift", "state_frac"),
 }
 
@@ -384,15 +385,24 @@ def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, 
         call.parts.append(Part(part, f"{call.macro}_{size}", f"{call.macro}_{'CELL' if cell else ''}FRAC"))
     if layer.kind in PACKERS:
         members, gates, pack = PACKERS[layer.kind]
+        if layer.ints.get("coupled"):
+            gates = (3, 3, 1)
         for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
             call.matrices.append(_matrix(arrays, call, which, matrix, g))
+        if layer.ints.get("peephole"):
+            _vectors(arrays, call, zip(("peephole_weights", "peephole_shift"), take_peepholes(layer), strict=True))
     elif layer.kind == "cell_i16":
         call.owner = layer_ids(tables)[tables.tensors[layer.inputs[0]].owner]
     else:
-        for member, values in layer.arrays.items():
-            _array(arrays, f"{id_}_{member}", values, f"[{values.size}]")
-            call.arrays[member] = arrays[-1]
+        _vectors(arrays, call, layer.arrays.items())
     return call
+
+
+def _vectors(arrays: list[Array], call: Call, members: Iterable[tuple[str, np.ndarray]]) -> None:
+    """Tables that are members of a layer by themselves."""
+    for member, values in members:
+        _array(arrays, f"{call.id}_{member}", values, f"[{values.size}]")
+        call.arrays[member] = arrays[-1]
 
 
 def _note(tables: Tables, layer: Layer) -> str:
@@ -409,7 +419,8 @@ def _note(tables: Tables, layer: Layer) -> str:
         form = "reset after" if ints["reset_after"] else "reset before"
         return f"{name}: gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
     if layer.kind == "lstm_i16":
-        form = f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
+        form = ", coupled" * ints["coupled"] + ", peepholes" * ints["peephole"]
+        form += f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
         return f"{name}: lstm {ints['nb_inputs']} -> {ints['nb_neurons']}{form}, {formats}"
     if layer.kind == "rnn_i16":
         return f"{name}: rnn {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"

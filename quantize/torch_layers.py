@@ -159,6 +159,26 @@ def _own_gru(
     return y, h_n
 
 
+@handles("rtcore.lstm.default")
+def _own_lstm(
+    b: Builder,
+    x: Operand,
+    h0: Operand | None,
+    c0: Operand | None,
+    weight_ih: Operand,
+    weight_hh: Operand,
+    bias_ih: Operand | None,
+    bias_hh: Operand | None,
+    weight_peephole: Operand | None,
+    coupled: bool,
+    batch_first: bool,
+) -> tuple[Value, Value, Value]:
+    layer = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+    layer["weight_peephole"] = weight_peephole
+    y, h_n, c_n = _recurrent(b, x, {"initial": h0, "initial_cell": c0}, [layer], "lstm", {}, batch_first)
+    return y, h_n, c_n
+
+
 def _recurrent(
     b: Builder,
     x: Operand,
@@ -206,7 +226,7 @@ def _recurrent(
         tensors = (name,)
         rows["initial"].append(name)
         if "initial_cell" in rows:
-            cells = len(params["weight_ih"]) // 4
+            cells = params.get("weight_hr", params["weight_hh"]).shape[1]
             cell = b.unique(f"{name}.cell")
             b.append(Node("cell", cell, tensors, cell, {}, {}, b.where), cells)
             rows["initial_cell"].append(cell)

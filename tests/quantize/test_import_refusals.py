@@ -107,6 +107,17 @@ REFUSED = {
         {"fc": lambda: nn.Linear(3, 3), "w": lambda: nn.Parameter(randn(6, 2))},
         r"gru .*computes its weights",
     ),
+    "lstm with computed peepholes": (
+        lambda self, x: torch.ops.rtcore.lstm(x, None, None, self.w, self.u, None, None, self.fc(x)[0, 0], False, True)[
+            0
+        ],
+        {
+            "fc": lambda: nn.Linear(3, 6),
+            "w": lambda: nn.Parameter(randn(8, 3)),
+            "u": lambda: nn.Parameter(randn(8, 2)),
+        },
+        r"lstm .*computes its weights",
+    ),
     "linear on a new axis": (
         lambda self, x: self.fc(x.unsqueeze(-1)),
         {"fc": lambda: nn.Linear(1, 2)},
