@@ -47,8 +47,8 @@ static int32_t cell_pre(int32_t c, int cell_frac) {
     return c * (int32_t)(1 << up);
 }
 
-/* Adds what four units' gate sees of their cells: |weight * cell| is below 2^45 and the two halves of the pre-activation
- * below 2^54, so that their sum is exact before it saturates. peephole: the gate's row of the weights. */
+/* The pre-activations of a gate that sees its four cells: |weight * cell| is below 2^45 and the two halves together are
+ * below 2^54, so that the sum is exact before it saturates. peephole: the gate's row of the weights. */
 static void look(const rtcore_lstm_i16 *lstm, int peephole, int group, int first, int count, const int32_t *cell,
                  const int16_t *view, const int16_t *input, int32_t *rows) {
     int32_t other[4];
@@ -62,35 +62,35 @@ static void look(const rtcore_lstm_i16 *lstm, int peephole, int group, int first
     }
 }
 
-/* The pre-activations of one gate of four units. */
-static void gate4(const rtcore_lstm_i16 *lstm, int gate, int first, int count, const int32_t *cell, const int16_t *view,
-                  const int16_t *input, int32_t *rows) {
-    const int skipped = lstm->coupled && gate > FORGET;
-    const int group = (GATES - lstm->coupled) * (first / 4) + gate - skipped;
-    if (lstm->peephole_weights == NULL || gate == CANDIDATE) {
-        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group, input, view, lstm->gate_shift, rows);
-    } else {
-        look(lstm, gate - (gate > CANDIDATE) - skipped, group, first, count, cell, view, input, rows);
-    }
-}
-
 static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int16_t *view,
                   const int16_t *input, int16_t *hidden) {
+    const int sees = lstm->peephole_weights != NULL, coupled = lstm->coupled, shift = lstm->gate_shift;
+    const int group = (GATES - coupled) * (first / 4);
     const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
     int32_t i[4], f[4], g[4];
-    gate4(lstm, INPUT, first, count, cell, view, input, i);
-    if (lstm->coupled) {
-        for (int k = 0; k < 4; k++) {
+    if (sees) {
+        look(lstm, INPUT, group + INPUT, first, count, cell, view, input, i);
+    } else {
+        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + INPUT, input, view, shift, i);
+    }
+    if (coupled) {
+        for (int k = 0; k < count; k++) {
             f[k] = -i[k]; /* 1 - sigmoid(a) = sigmoid(-a) */
         }
+    } else if (sees) {
+        look(lstm, FORGET, group + FORGET, first, count, cell, view, input, f);
     } else {
-        gate4(lstm, FORGET, first, count, cell, view, input, f);
+        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + FORGET, input, view, shift, f);
     }
-    gate4(lstm, CANDIDATE, first, count, cell, view, input, g);
+    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + CANDIDATE - coupled, input, view, shift, g);
     for (int k = 0; k < count; k++) {
         cell[first + k] = next_cell(i[k], f[k], g[k], cell[first + k], lstm->cell_frac);
     }
-    gate4(lstm, OUTPUT, first, count, cell, view, input, i);
+    if (sees) {
+        look(lstm, FORGET + 1 - coupled, group + OUTPUT - coupled, first, count, cell, view, input, i);
+    } else {
+        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + OUTPUT - coupled, input, view, shift, i);
+    }
     for (int k = 0; k < count; k++) {
         const int32_t squashed = rtcore_tanh(cell_pre(cell[first + k], lstm->cell_frac));
         hidden[first + k] = rtcore_sat16(rtcore_rshift_round(rtcore_sigmoid_product(i[k], squashed), 62 - frac));
