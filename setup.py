@@ -51,6 +51,7 @@ setup(
             extension("lstm_f32", "rtcore_math_f32.c", "rtcore_lstm_f32.c"),
             extension("rnn_f32", "rtcore_math_f32.c", "rtcore_rnn_f32.c"),
             extension("window_f32", "rtcore_math_f32.c", "rtcore_window_f32.c"),
+            extension("causal_conv_f32", "rtcore_math_f32.c", "rtcore_window_f32.c"),
             extension("normalize_f32", "rtcore_math_f32.c", "rtcore_normalize_f32.c"),
             extension("function_f32", "rtcore_math_f32.c", "rtcore_function_f32.c"),
             extension("net"),

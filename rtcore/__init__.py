@@ -4,6 +4,7 @@ Needs numpy alone. The arithmetic is C99 in `csrc`; the Cython classes hold and 
 (makes the tables), `firmware_sim` (runs the same kernels on an emulated microcontroller).
 """
 
+from rtcore.causal_conv_f32 import CausalConvF32
 from rtcore.dense_f32 import DenseF32
 from rtcore.dense_i16 import DenseI16
 from rtcore.elementwise_i16 import ElementwiseI16
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ACTIVATIONS",
     "SPEC_VERSION",
+    "CausalConvF32",
     "ConvF32",
     "DenseF32",
     "DenseI16",

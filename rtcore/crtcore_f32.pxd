@@ -52,6 +52,7 @@ cdef extern from "rtcore_f32.h" nogil:
 
     int rtcore_conv_f32_check(const rtcore_conv_f32 *conv)
     void rtcore_conv_f32_step(const rtcore_conv_f32 *conv, float *output, const float *input)
+    void rtcore_conv_f32_stream(const rtcore_conv_f32 *conv, float *history, float *output, const float *input)
 
     ctypedef struct rtcore_pool_f32:
         rtcore_window_f32 window

@@ -77,6 +77,9 @@ typedef struct {
 int rtcore_conv_f32_check(const rtcore_conv_f32 *conv);
 /* output: f32 [out_height][out_width][out_channels]; input: f32 [height][width][in_channels]; they must not overlap. */
 void rtcore_conv_f32_step(const rtcore_conv_f32 *conv, float *output, const float *input);
+/* The same over a stream of frames, for a window of one axis and one output, without padding: width is what its kernel
+ * spans. history: f32 [width][in_channels], the last frames, oldest first, zeros at first; input: f32 [in_channels]. */
+void rtcore_conv_f32_stream(const rtcore_conv_f32 *conv, float *history, float *output, const float *input);
 
 #define RTCORE_POOL_MAX 0           /* padding is never the largest */
 #define RTCORE_POOL_AVERAGE 1       /* over the kernel's elements, padding of pad_y, pad_x on both sides included */

@@ -66,6 +66,17 @@ void rtcore_conv_f32_step(const rtcore_conv_f32 *conv, float *output, const floa
     }
 }
 
+void rtcore_conv_f32_stream(const rtcore_conv_f32 *conv, float *history, float *output, const float *input) {
+    const int channels = conv->in_channels, kept = (conv->window.width - 1) * channels;
+    for (int k = 0; k < kept; k++) {
+        history[k] = history[k + channels];
+    }
+    for (int k = 0; k < channels; k++) {
+        history[kept + k] = input[k];
+    }
+    rtcore_conv_f32_step(conv, output, history);
+}
+
 static void largest(const rtcore_pool_f32 *pool, float *output, const float *input, reach rows, reach columns) {
     for (int i = rows.first; i < rows.end; i++) {
         for (int j = columns.first; j < columns.end; j++) {

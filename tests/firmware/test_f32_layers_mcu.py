@@ -10,7 +10,7 @@ import pytest
 from rtcore.function_f32 import CONSTANTS, FUNCTIONS
 from test_f32_mcu import CASES, assert_same_bits, c_array
 
-from rtcore import ConvF32, FunctionF32, LstmF32, NormalizeF32, PoolF32, RnnF32
+from rtcore import CausalConvF32, ConvF32, FunctionF32, LstmF32, NormalizeF32, PoolF32, RnnF32
 
 SEED = 6
 FRAMES, INPUTS, UNITS, OUTPUTS = 5, 7, 13, 6
@@ -22,7 +22,7 @@ DRIVER = """
 {tables}
 enum {{ T = {frames}, M = {inputs}, N = {units}, P = {outputs}, C = {channels}, K = {filters}, X = {sweep} }};
 float plain[T * N], plain_cells[T * N], formed[T * P], formed_cells[T * N], simple[T * N];
-float convolved[4 * 3 * K], line[6 * K], most[4 * 3 * C], mean[4 * 3 * C], mean_of_in[4 * 3 * C];
+float convolved[4 * 3 * K], line[6 * K], streamed[6 * K], most[4 * 3 * C], mean[4 * 3 * C], mean_of_in[4 * 3 * C];
 float soft[N], log_soft[N], normed[N], scaled[N], bent[N], clipped[N], functions[{functions} * X];
 void run(void);
 void run(void) {{
@@ -52,6 +52,12 @@ void run(void) {{
     const rtcore_pool_f32 average = {{plane, C, RTCORE_POOL_AVERAGE}}, inner = {{plane, C, RTCORE_POOL_AVERAGE_OF_IN}};
     rtcore_conv_f32_step(&conv, convolved, window);
     rtcore_conv_f32_step(&causal, line, window);
+    static float history[5 * C];
+    const rtcore_window_f32 span = {{1, 5, 1, 1, 1, 3, 1, 1, 0, 0, 1, 2}};
+    const rtcore_conv_f32 stream = {{k_b, l_w, span, C, K, 1, RTCORE_ACTIVATION_TANH}};
+    for (int t = 0; t < 6; t++) {{
+        rtcore_conv_f32_stream(&stream, history, streamed + t * K, window + t * C);
+    }}
     rtcore_pool_f32_step(&largest, most, window);
     rtcore_pool_f32_step(&average, mean, window);
     rtcore_pool_f32_step(&inner, mean_of_in, window);
@@ -120,6 +126,7 @@ def on_host(t):
         "simple": RnnF32(t["r_w"], t["r_r"], x).run(t["frames"]),
         "convolved": conv.step(window),
         "line": causal.step(window[0]),
+        "streamed": CausalConvF32(t["l_w"], t["k_b"], 2, activation="tanh").run(window[0]),
         **{name: pool.step(window) for name, pool in zip(("most", "mean", "mean_of_in"), pools, strict=True)},
         "soft": NormalizeF32("softmax", n).step(x),
         "log_soft": NormalizeF32("log_softmax", n).step(x),

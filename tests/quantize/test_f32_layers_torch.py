@@ -9,7 +9,7 @@ import torch
 from test_f32_torch import FRAMES, arrays, assert_near
 
 from quantize import nn as own
-from rtcore import ConvF32, FunctionF32, LstmF32, NormalizeF32, PoolF32, RnnF32
+from rtcore import CausalConvF32, ConvF32, FunctionF32, LstmF32, NormalizeF32, PoolF32, RnnF32
 
 F = torch.nn.functional
 
@@ -92,6 +92,17 @@ def test_conv(case):
     options = {key: value for key, value in options.items() if key != "bias"}
     layer = ConvF32.from_torch(weight, bias, (*sizes, inputs), **options, activation="relu")
     assert_near(case, layer.run(x.movedim(1, -1).numpy()), expected, seed)
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_causal_conv(groups):
+    torch.manual_seed(11)
+    conv = torch.nn.Conv1d(8, 16, 5, dilation=3, groups=groups)
+    x = torch.randn(FRAMES, 8)
+    with torch.no_grad():
+        expected = conv(F.pad(x.T, (12, 0))).T.contiguous().numpy()
+    layer = CausalConvF32.from_torch(*(p.detach().numpy() for p in conv.parameters()), dilation=3, groups=groups)
+    assert_near("causal conv", layer.run(x.numpy()), expected, 11)
 
 
 @pytest.mark.parametrize("axes", [1, 2])

@@ -5,13 +5,16 @@ Neighbours: `test_f32.py` (Dense and GRU), `test_functions_f32.py`, `tests/quant
 """
 
 import itertools
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rtcore.function_f32 import FUNCTIONS
 
-from rtcore import ConvF32, FunctionF32, LstmF32, PoolF32, RnnF32
+from rtcore import CausalConvF32, ConvF32, FunctionF32, LstmF32, PoolF32, RnnF32, _build
 from rtcore.errors import RtcoreError
 
 
@@ -192,6 +195,27 @@ def test_causal_same_and_valid_padding():
     assert_bits("run", run[1], same, 3)
 
 
+@pytest.mark.parametrize(("kernel", "dilation", "groups"), [(1, 1, 1), (3, 1, 1), (4, 3, 2), (5, 2, 6)])
+def test_a_stream_is_the_causal_window(kernel, dilation, groups):
+    rng = np.random.default_rng(kernel)
+    weights, bias, x = normal(rng, kernel, 6 // groups, 12), normal(rng, 12), normal(rng, 15, 6)
+    span = (kernel - 1) * dilation
+    stream = CausalConvF32(weights, bias, dilation, groups)
+    padded = np.concatenate([np.zeros((span, 6), np.float32), x])
+    expected = ConvF32(weights, bias, padded.shape, dilation=dilation, groups=groups).step(padded)
+    assert_bits("stream", stream.run(x), expected, kernel)
+    window = ConvF32(weights, bias, x.shape, padding=[(span, 0)], dilation=dilation, groups=groups).step(x)
+    np.testing.assert_array_equal(window, expected)  # padding that is skipped, or added as zeros
+    stream.reset()
+    assert stream.state.shape == (span, 6) and not stream.state.any()
+    for t in range(len(x)):
+        first = stream.run(x[:t])
+        other = CausalConvF32(weights, bias, dilation, groups)
+        other.state = stream.state
+        assert_bits(f"split at {t}", np.concatenate([first, other.run(x[t:])]), expected, kernel)
+        stream.reset()
+
+
 def pool_bits(kind, x, kernel, stride, padding, dilation, outs, include):
     """x [H, W, C], as `conv_bits`."""
     out = np.empty((*outs, x.shape[2]), np.float32)
@@ -300,6 +324,14 @@ BAD = {
     ),
     "conv, NaN": (lambda: ConvF32(f32(3, 2, 4, value=np.nan), f32(4), (9, 2)), r"weights: element \[0, 0, 0\] is nan"),
     "conv, window": (lambda: ConvF32(f32(3, 2, 4), f32(4), (9, 2)).step(f32(8, 2)), r"x: shape is \[8, 2\], expected"),
+    "causal, weights": (lambda: CausalConvF32(f32(3, 2), f32(3)), r"weights: shape is \[3, 2\]"),
+    "causal, groups": (lambda: CausalConvF32(f32(3, 2, 5), f32(5), 1, 2), "2 groups of 5 outputs"),
+    "causal, dilation": (lambda: CausalConvF32(f32(3, 2, 5), f32(5), 0), "dilation 0"),
+    "causal, state": (
+        lambda: setattr(CausalConvF32(f32(3, 2, 5), f32(5), 2), "state", f32(5, 2)),
+        r"state: shape is \[5, 2\], expected \[4, 2\]",
+    ),
+    "causal, frame": (lambda: CausalConvF32(f32(3, 2, 5), f32(5)).step(f32(3)), r"x: shape is \[3\], expected \[2\]"),
     "pool, kind": (lambda: PoolF32("median", (9, 2), 2), "kind is 'median', expected 'max' or 'average'"),
     "pool, shape": (lambda: PoolF32("max", (9, 9, 9, 2), 2), r"expected \(L, C\) or \(H, W, C\)"),
     "pool, dilated average": (lambda: PoolF32("average", (9, 2), 2, dilation=2), "an average with dilation"),
@@ -314,3 +346,91 @@ def test_bad_layers_and_frames_are_refused_by_message(case):
     with pytest.raises(RtcoreError, match=message) as raised:
         call()
     assert str(raised.value).startswith("layer ")
+
+
+PROBE = r"""
+#include <stdio.h>
+#include <string.h>
+#include "rtcore_f32.h"
+/* the codes of the checks; specials through every function; an LSTM and an RNN on poisoned scratch */
+int main(void) {
+    const float table[16] = {0.5f, -0.25f, 1.0f, 0.75f, -1.5f, 2.0f, 0.1f, 0.2f, 0.3f, -0.4f, 0.5f, 0.6f};
+    const rtcore_lstm_f32 lstm[] = {
+        {table, table, table, 0, 0, 1, 1, 1, 0}, {table, table, table, 0, 0, 0, 1, 1, 0},
+        {table, table, table, 0, 0, 1, 1, 2, 0}, {table, table, table, table, 0, 1, 1, 2, 0},
+        {table, table, table, 0, 0, 1, 1, 1, 2}, {table, table, table, 0, 0, 1, 2, 2, 0},
+        {table, 0, table, 0, 0, 1, 1, 1, 0},
+    };
+    for (int i = 0; i < 7; i++) {
+        printf("%d ", rtcore_lstm_f32_check(&lstm[i], 1));
+    }
+    const rtcore_rnn_f32 rnn[] = {{table, table, table, 1, 1, 2}, {table, table, table, 1, 0, 2},
+                                  {table, table, table, 1, 2, 2}, {table, table, table, 1, 1, 4},
+                                  {0, table, table, 1, 1, 2}};
+    for (int i = 0; i < 5; i++) {
+        printf("%d ", rtcore_rnn_f32_check(&rnn[i], 1));
+    }
+    printf("\n");
+    const rtcore_window_f32 w = {1, 5, 1, 3, 1, 3, 1, 1, 0, 0, 1, 1}, none = {1, 5, 1, 0, 1, 3, 1, 1, 0, 0, 1, 1};
+    const rtcore_window_f32 out = {1, 5, 1, 9, 1, 3, 1, 1, 0, 0, 1, 1}, thin = {1, 5, 1, 3, 1, 3, 1, 1, 0, 0, 1, 2};
+    const rtcore_conv_f32 conv[] = {{table, table, w, 2, 2, 2, 0}, {table, table, w, 2, 3, 2, 0},
+                                    {table, table, none, 2, 2, 2, 0}, {table, table, w, 2, 2, 2, 4},
+                                    {table, 0, w, 2, 2, 2, 0}, {table, table, out, 2, 2, 2, 0}};
+    for (int i = 0; i < 6; i++) {
+        printf("%d ", rtcore_conv_f32_check(&conv[i]));
+    }
+    const rtcore_pool_f32 pool[] = {{w, 1, 0},    {w, 0, 0},    {w, 1, 3},   {out, 1, 0},
+                                    {thin, 1, 0}, {thin, 1, 1}, {none, 1, 2}};
+    for (int i = 0; i < 7; i++) {
+        printf("%d ", rtcore_pool_f32_check(&pool[i]));
+    }
+    printf("\n");
+    float first[2][2], scratch[4];
+    for (int k = 0; k < 2; k++) {
+        float cell = 0.25f, state = 0.5f;
+        memset(scratch, k ? 0xA5 : 0, sizeof(scratch));
+        rtcore_lstm_f32_step(&lstm[0], &cell, &state, table, scratch);
+        memset(scratch, k ? 0xA5 : 0, sizeof(scratch));
+        rtcore_rnn_f32_step(&rnn[0], &cell, table, scratch);
+        first[k][0] = cell;
+        first[k][1] = state;
+    }
+    printf("%d\n", memcmp(first[0], first[1], sizeof(first[0])));
+    const float inf = 1e30f * 1e30f, nan = inf - inf;
+    const float x[] = {nan, inf, -inf, 3.4e38f, -3.4e38f, 1e-45f, -1e-45f, -0.0f};
+    for (int f = 0; f < RTCORE_FUNCTIONS; f++) {
+        float y[8];
+        rtcore_function_f32(y, x, 8, f, 1.0f, 20.0f, 1.0f);
+        for (int i = 0; i < 8; i++) {
+            printf("%.9g ", (double)y[i]);
+        }
+        printf("\n");
+    }
+    float y[3];
+    const float with_nan[] = {1.0f, nan, 2.0f};
+    rtcore_softmax_f32(y, with_nan, 3);
+    printf("%d %d %d\n", y[0] != y[0], y[1] != y[1], y[2] != y[2]);
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: cc is not on PATH")
+def test_checks_scratch_and_specials_under_sanitizers(tmp_path):
+    """NaN gives NaN in every function, no conversion leaves its range, the scratch holds nothing between steps."""
+    (tmp_path / "probe.c").write_text(PROBE)
+    sources = [_build.CSRC / name for name in _build.SOURCES_F32]
+    flags = [*_build.WARNINGS, *_build.KERNEL_FLAGS, "-O1", "-g", "-fno-sanitize-recover=all"]
+    sanitize = "-fsanitize=address,undefined,float-cast-overflow"
+    command = ["cc", *flags, sanitize, f"-I{_build.CSRC}", "probe.c", *sources, "-o", "probe"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    output = subprocess.run([tmp_path / "probe"], capture_output=True, text=True, check=True).stdout
+    recurrent, windows, scratch, *functions, softmax = output.splitlines()
+    assert recurrent.split() == ["0", "-1", "-1", "0", "-1", "-2", "-4", "0", "-1", "-2", "-3", "-4"]
+    assert windows.split() == ["0", "-1", "-1", "-3", "-4", "0", "0", "-1", "-1", "-1", "0", "-1", "-1"]
+    assert scratch == "0" and softmax == "1 1 1"
+    rows = dict(zip(FUNCTIONS, ([float(v) for v in row.split()] for row in functions), strict=True))
+    assert all(np.isnan(row[0]) for row in rows.values()), rows
+    for kind, limits in {"exp": (np.inf, 0), "sqrt": (np.inf, np.nan), "erf": (1, -1), "softplus": (np.inf, 0)}.items():
+        np.testing.assert_array_equal(rows[kind][1:3], limits)
+    assert rows["atan"][1] == -rows["atan"][2] == np.float32(np.pi / 2)
