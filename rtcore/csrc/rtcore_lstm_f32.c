@@ -36,11 +36,12 @@ void rtcore_lstm_f32_step(const rtcore_lstm_f32 *lstm, float *cell, float *state
         o = peephole != NULL ? o + peephole[rows - 2 * n + k] * cell[k] : o;
         scratch[k] = rtcore_sigmoid_f32(o) * rtcore_tanh_f32(cell[k]);
     }
+    const float *const projection = lstm->projection_weights;
     for (int k = 0; k < outputs; k++) {
-        state[k] = lstm->projection_weights != NULL ? 0.0f : scratch[k];
+        state[k] = projection != NULL ? projection[k] * scratch[0] : scratch[k];
     }
-    if (lstm->projection_weights != NULL) {
-        rtcore_columns_f32(state, outputs, lstm->projection_weights, outputs, scratch, n);
+    if (projection != NULL) {
+        rtcore_columns_f32(state, outputs, projection + outputs, outputs, scratch + 1, n - 1);
     }
 }
 

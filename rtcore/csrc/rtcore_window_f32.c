@@ -99,14 +99,12 @@ static int declared(int begin, int kernel, int size, int pad) {
 
 static void average(const rtcore_pool_f32 *pool, float *output, const float *input, reach rows, reach columns) {
     const rtcore_window_f32 *const w = &pool->window;
-    for (int k = 0; k < pool->channels; k++) {
-        output[k] = 0.0f;
-    }
     for (int i = rows.first; i < rows.end; i++) {
         for (int j = columns.first; j < columns.end; j++) {
             const float *const element = at(w, input, pool->channels, rows, i, columns, j);
+            const int begins = i == rows.first && j == columns.first;
             for (int k = 0; k < pool->channels; k++) {
-                output[k] += element[k];
+                output[k] = begins ? element[k] : output[k] + element[k];
             }
         }
     }

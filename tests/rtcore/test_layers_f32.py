@@ -65,7 +65,7 @@ def lstm_bits(tables, coupled, x, h, c):
     o = gates[-1] + p[-1] * c if p else gates[-1]
     h = activate(o, "sigmoid") * activate(c, "tanh")
     assert h.size == n
-    return (h if projection is None else columns(np.zeros(projection.shape[1], np.float32), projection, h)), c
+    return (h if projection is None else columns(projection[0] * h[0], projection[1:], h[1:])), c
 
 
 @pytest.mark.parametrize("peephole", [False, True])
@@ -232,8 +232,8 @@ def pool_bits(kind, x, kernel, stride, padding, dilation, outs, include):
         if include:
             begins = [at * stride[a] - padding[a] for a, at in ((0, y), (1, z))]
             count = np.prod([min(b + kernel[a], x.shape[a] + padding[a]) - b for a, b in enumerate(begins)])
-        total = np.zeros(x.shape[2], np.float32)
-        for element in elements:
+        total = elements[0]
+        for element in elements[1:]:
             total = total + element
         out[y, z] = total / np.float32(count)
     return out
