@@ -22,7 +22,7 @@ def extension(name: str, *sources: str) -> Extension:
         f"rtcore.{name}",
         [f"rtcore/{name}.pyx", *kernels, "rtcore/host/rtcore_host.c"],
         depends=[str(p) for p in sorted([*Path("rtcore/csrc").glob("*.h"), *Path("rtcore/host").glob("*.h")])]
-        + ["rtcore/crtcore.pxd", "rtcore/layer.pxd", "rtcore/recurrent.pxd"],
+        + [f"rtcore/{name}.pxd" for name in ("crtcore", "crtcore_f32", "layer", "layer_f32", "recurrent")],
         include_dirs=["rtcore/csrc", "rtcore/host", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],
         extra_compile_args=[*build["HOST_FLAGS"], *SANITIZE],
@@ -31,7 +31,6 @@ def extension(name: str, *sources: str) -> Extension:
 
 
 I16 = build["SOURCES_I16"]
-F32 = build["SOURCES_F32"]
 MATRIX = ("rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c")
 
 setup(
@@ -53,8 +52,15 @@ setup(
             extension("copy_i16", "rtcore_copy_i16.c", "rtcore_state_i16.c"),
             extension("function_i16", "rtcore_scalar.c", "rtcore_function_i16.c"),
             extension("normalize_i16", "rtcore_scalar.c", "rtcore_normalize_i16.c"),
-            extension("dense_f32", *F32),
-            extension("gru_f32", *F32),
+            extension("layer_f32"),
+            extension("dense_f32", "rtcore_math_f32.c", "rtcore_dense_f32.c"),
+            extension("gru_f32", "rtcore_math_f32.c", "rtcore_gru_f32.c"),
+            extension("lstm_f32", "rtcore_math_f32.c", "rtcore_lstm_f32.c"),
+            extension("rnn_f32", "rtcore_math_f32.c", "rtcore_rnn_f32.c"),
+            extension("window_f32", "rtcore_math_f32.c", "rtcore_window_f32.c"),
+            extension("causal_conv_f32", "rtcore_math_f32.c", "rtcore_window_f32.c"),
+            extension("normalize_f32", "rtcore_math_f32.c", "rtcore_normalize_f32.c"),
+            extension("function_f32", "rtcore_math_f32.c", "rtcore_function_f32.c"),
             extension("net"),
         ],
         build_dir="build/cython",

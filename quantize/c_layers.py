@@ -20,6 +20,7 @@ from rtcore.packing import (
     pack_gru,
     pack_lstm,
     pack_rnn,
+    take_peepholes,
 )
 from rtcore.tables import ACTIVATIONS, WINDOW, Layer, StatePart, Tables, state_parts
 
@@ -41,7 +42,7 @@ GEOMETRY = " ".join(f"window.{name}" for name in WINDOW)
 STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the same names
     "dense_i16": "nb_inputs nb_neurons activation",
     "gru_i16": "nb_inputs nb_neurons activation reset_after gate_shift candidate_shift state_frac",
-    "lstm_i16": "nb_inputs nb_neurons nb_outputs gate_shift cell_frac state_frac",
+    "lstm_i16": "nb_inputs nb_neurons nb_outputs coupled gate_shift cell_frac state_frac",
     "rnn_i16": "nb_inputs nb_neurons activation shift state_frac",
     "conv_i16": f"{GEOMETRY} nb_inputs nb_neurons groups activation",
     "depthwise_i16": f"{GEOMETRY} nb_inputs nb_neurons multiplier activation",
@@ -218,12 +219,17 @@ def call_of(
     )
     if layer.kind in MATRICES:
         members, gates, pack = MATRICES[layer.kind]
+        if layer.ints.get("coupled"):
+            gates = (3, 3, 1)
         for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
             members = _matrix(arrays, call, which, matrix, g)
             if which:
                 call.matrices.append((which, matrix, members))
             else:
                 call.tables |= members
+        if layer.ints.get("peephole"):
+            for member, values in zip(("peephole_weights", "peephole_shift"), take_peepholes(layer), strict=True):
+                call.tables[member] = _array(arrays, f"{id_}_{member}", values, f"[{values.size}]").id
     elif layer.kind in ("cell_i16", "begin_i16"):
         owner = tables.tensors[layer.output if layer.kind == "begin_i16" else layer.inputs[0]].owner
         call.owner = ids[owner]
@@ -282,7 +288,8 @@ def _what(tables: Tables, layer: Layer) -> str:
         form = "reset after" if ints["reset_after"] else "reset before"
         return f"gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
     if layer.kind == "lstm_i16":
-        form = f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
+        form = ", coupled" * ints["coupled"] + ", peepholes" * ints["peephole"]
+        form += f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
         return f"lstm {ints['nb_inputs']} -> {ints['nb_neurons']}{form}, {formats}"
     if layer.kind == "rnn_i16":
         return f"rnn {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"

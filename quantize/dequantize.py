@@ -81,6 +81,9 @@ def meeting(layer: Layer, x_frac: int, out_frac: int) -> dict[str, np.ndarray]:
         params[f"weight_{short}"], params[f"bias_{short}"] = values(layer, f"{side}_", frac, target)
     if "projection_weights" in layer.arrays:
         params["weight_hr"], _ = values(layer, "projection_", 15, out_frac)
+    if "peephole_weights" in layer.arrays:
+        frac = layer.arrays["peephole_shift"].astype(np.float64) + PRE_FRAC - layer.ints["cell_frac"] - STATE_EXTRA
+        params["weight_peephole"] = layer.arrays["peephole_weights"] * 2.0**-frac
     return params
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from quantize.errors import QuantizeError
 from quantize.float_windows import WINDOW_OPS
 from quantize.functions import evaluate
-from quantize.graph import Graph, Node
+from quantize.graph import Graph, Node, lstm_form
 from quantize.signature import from_frames, to_frames
 
 Observe = Callable[[str, np.ndarray], None]
@@ -178,12 +178,17 @@ def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
 
 
 def _lstm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
-    """c' = f * c + i * g; h' = o * tanh(c'), through the projection where there is one."""
+    """c' = f * c + i * g; h' = o * tanh(c'), through the projection where there is one. Peepholes show c to i and f, c'
+    to o; coupled gates have f = 1 - i."""
     weight_ih, weight_hh, bias_ih, bias_hh = run.params(node, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
     projection = run.params(node, "weight_hr")[0].T if "weight_hr" in node.params else None
     x = inputs[0]
     streams, steps, _ = x.shape
-    n = weight_ih.shape[0] // 4
+    n, coupled = lstm_form(node)
+    (peephole,) = (
+        run.params(node, "weight_peephole") if "weight_peephole" in node.params else [np.zeros(3 * n, run.dtype)]
+    )
+    to_i, to_f, to_o = peephole[:n], peephole[n:-n], peephole[-n:]
     h = run.initial(node.name, node.attrs["initial"], streams, weight_hh.shape[1])
     c = run.initial(f"{node.name}:cell", node.attrs["initial_cell"], streams, n)
     from_input = x @ weight_ih.T + bias_ih
@@ -193,10 +198,11 @@ def _lstm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     across = np.ascontiguousarray(weight_hh.T)
     for t in range(steps):
         recurrent[:, t] = h @ across + bias_hh
-        a = from_input[:, t] + recurrent[:, t]
-        i, f, o = sigmoid(a[:, :n]), sigmoid(a[:, n : 2 * n]), sigmoid(a[:, 3 * n :])
-        c = f * c + i * np.tanh(a[:, 2 * n : 3 * n])
-        h = o * np.tanh(c)
+        a_i, *a_f, a_g, a_o = np.split(from_input[:, t] + recurrent[:, t], 4 - coupled, axis=1)
+        a_i = a_i + to_i * c
+        f = sigmoid(-a_i) if coupled else sigmoid(a_f[0] + to_f * c)
+        c = f * c + sigmoid(a_i) * np.tanh(a_g)
+        h = sigmoid(a_o + to_o * c) * np.tanh(c)
         h = h if projection is None else h @ projection
         cell[:, t], y[:, t] = c, h
     run.observe(f"{node.name}:gates_input", from_input)

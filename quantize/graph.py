@@ -29,6 +29,10 @@ class Node:
                           or None                                              bias_ih [4N], bias_hh [4N]; gates i f g o
                                                                                weight_hr [P, N], or no
                                                                                projection and P = N
+                                                                               weight_peephole [3N], gates i f o, or
+                                                                               no peepholes
+                                                                               coupled (f = 1 - i): [3N, ..], gates
+                                                                               i g o; weight_peephole [2N], i o
     rnn          x        activation "tanh"|"relu", initial as of gru          weight_ih [N, M], weight_hh [N, N],
                                                                                bias_ih [N], bias_hh [N]
     cell         y        - (y: the output of an lstm node; gives its cell)    -
@@ -63,6 +67,12 @@ class Node:
     attrs: dict[str, Any] = field(default_factory=dict)
     params: dict[str, np.ndarray] = field(default_factory=dict)
     where: str = ""
+
+
+def lstm_form(node: Node) -> tuple[int, bool]:
+    """The units of an lstm node, and whether its gates are coupled: its parameters' shapes say both."""
+    units = node.params["weight_hr" if "weight_hr" in node.params else "weight_hh"].shape[1]
+    return units, len(node.params["weight_ih"]) == 3 * units
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
-"""Recurrent layers that torch cannot spell: a GRU with a free candidate activation and both reset conventions.
+"""Recurrent layers that torch cannot spell: a GRU with a free candidate activation and both reset conventions, an LSTM
+with peepholes and coupled gates.
 
-The computation is one torch.library operator, `rtcore::gru`, so that `torch.export` keeps it as ONE node and a saved
-.pt2 carries it; importing this file registers the operator, which a .pt2 that holds it needs before it loads. It is
-trainable: the backward pass recomputes the forward in plain torch operations and differentiates those.
+Each computation is one torch.library operator, `rtcore::gru` or `rtcore::lstm`, so that `torch.export` keeps it as ONE
+node and a saved .pt2 carries it; importing this file registers the operators, which a .pt2 that holds one needs before
+it loads. They are trainable: the backward pass recomputes the forward in plain torch operations and differentiates
+those.
 
-Neighbours: `torch_ops.py` turns the node into a graph node, `float_run.py` and `rtcore/csrc/rtcore_gru.c` compute it.
+Neighbours: `torch_layers.py` turns a node into a graph node; `float_run.py`, `rtcore/csrc/rtcore_gru_i16.c` and
+`rtcore_lstm_i16.c` compute it.
 """
 
 from __future__ import annotations
@@ -24,7 +27,29 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _forward(
+def _frames(x: Tensor, batch_first: bool) -> Tensor:
+    """x as [T, B, F]; a single stream has B = 1."""
+    if x.dim() == 2:
+        return x.unsqueeze(1)
+    return x.transpose(0, 1) if batch_first else x
+
+
+def _first(state: Tensor | None, x: Tensor, streams: int, n: int) -> Tensor:
+    """The state [B, N] that the steps begin with."""
+    if state is None:
+        return x.new_zeros(streams, n)
+    return state[0] if x.dim() == 3 else state
+
+
+def _last(x: Tensor, batch_first: bool, outputs: list[Tensor], *states: Tensor) -> tuple[Tensor, ...]:
+    """y and the last states in the axes that the caller uses, none of them an alias of another."""
+    y = torch.stack(outputs, 1 if x.dim() == 3 and batch_first else 0)
+    if x.dim() == 2:
+        return y.squeeze(1), *(state.clone() for state in states)
+    return y, *(state.unsqueeze(0).clone() for state in states)
+
+
+def _forward_gru(
     x: Tensor,
     h0: Tensor | None,
     weight_ih: Tensor,
@@ -36,15 +61,9 @@ def _forward(
     batch_first: bool,
 ) -> tuple[Tensor, Tensor]:
     """The layer in plain torch operations; shapes as in `GRU.forward`."""
-    batched = x.dim() == 3
-    frames = x if batched else x.unsqueeze(1)
-    if batched and batch_first:
-        frames = frames.transpose(0, 1)
+    frames = _frames(x, batch_first)
     n = weight_hh.shape[1]
-    if h0 is None:
-        h = x.new_zeros(frames.shape[1], n)
-    else:
-        h = h0[0] if batched else h0
+    h = _first(h0, x, frames.shape[1], n)
     act = ACTIVATIONS[activation]
     from_input = F.linear(frames, weight_ih, bias_ih)
     outputs = []
@@ -60,10 +79,14 @@ def _forward(
             candidate = act(wx_n + F.linear(r * h, weight_hh[2 * n :], bias_n))
         h = candidate + z * (h - candidate)
         outputs.append(h)
-    y = torch.stack(outputs, 1 if batched and batch_first else 0)
-    if not batched:
-        return y.squeeze(1), h.clone()
-    return y, h.unsqueeze(0).clone()
+    return _last(x, batch_first, outputs, h)
+
+
+def _shapes(x: Tensor, n: int, batch_first: bool) -> tuple[Tensor, Tensor]:
+    """y and a last state, without values."""
+    if x.dim() == 2:
+        return x.new_empty(x.shape[0], n), x.new_empty(1, n)
+    return x.new_empty(x.shape[0], x.shape[1], n), x.new_empty(1, x.shape[0 if batch_first else 1], n)
 
 
 @torch.library.custom_op("rtcore::gru", mutates_args=())
@@ -79,40 +102,143 @@ def gru(
     batch_first: bool,
 ) -> tuple[Tensor, Tensor]:
     """The operator behind `GRU`: (y, h_n), both contiguous and fresh."""
-    y, h_n = _forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, activation, reset_after, batch_first)
+    y, h_n = _forward_gru(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, activation, reset_after, batch_first)
     return y.contiguous(), h_n
 
 
 @gru.register_fake
 def _(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, activation, reset_after, batch_first):
+    return _shapes(x, weight_hh.shape[1], batch_first)
+
+
+def _forward_lstm(
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_peephole: Tensor | None,
+    coupled: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The layer in plain torch operations; shapes as in `LSTM.forward`."""
+    frames = _frames(x, batch_first)
     n = weight_hh.shape[1]
-    if x.dim() == 2:
-        return x.new_empty(x.shape[0], n), x.new_empty(1, n)
-    return x.new_empty(x.shape[0], x.shape[1], n), x.new_empty(1, x.shape[0 if batch_first else 1], n)
+    h, c = (_first(state, x, frames.shape[1], n) for state in (h0, c0))
+    to_i, *to_f, to_o = [0.0] * (3 - coupled) if weight_peephole is None else weight_peephole.chunk(3 - coupled)
+    from_input = F.linear(frames, weight_ih, bias_ih)
+    outputs = []
+    for wx in from_input.unbind(0):
+        a_i, *a_f, a_g, a_o = (wx + F.linear(h, weight_hh, bias_hh)).chunk(4 - coupled, 1)
+        i = torch.sigmoid(a_i + to_i * c)
+        f = 1 - i if coupled else torch.sigmoid(a_f[0] + to_f[0] * c)
+        c = f * c + i * torch.tanh(a_g)
+        h = torch.sigmoid(a_o + to_o * c) * torch.tanh(c)
+        outputs.append(h)
+    return _last(x, batch_first, outputs, h, c)
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    *tensors, ctx.activation, ctx.reset_after, ctx.batch_first = inputs
-    ctx.save_for_backward(*tensors)
+@torch.library.custom_op("rtcore::lstm", mutates_args=())
+def lstm(
+    x: Tensor,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    weight_peephole: Tensor | None,
+    coupled: bool,
+    batch_first: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The operator behind `LSTM`: (y, h_n, c_n), all contiguous and fresh."""
+    parameters = (weight_ih, weight_hh, bias_ih, bias_hh, weight_peephole)
+    y, h_n, c_n = _forward_lstm(x, h0, c0, *parameters, coupled, batch_first)
+    return y.contiguous(), h_n, c_n
 
 
-def _backward(ctx, grad_y: Tensor, grad_h_n: Tensor):
-    needed = ctx.needs_input_grad[:6]
-    with torch.enable_grad():
-        tensors = [
-            None if t is None else t.detach().requires_grad_(need)
-            for t, need in zip(ctx.saved_tensors, needed, strict=True)
-        ]
-        outputs = _forward(*tensors, ctx.activation, ctx.reset_after, ctx.batch_first)
-        wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-        found = iter(torch.autograd.grad(outputs, wanted, (grad_y, grad_h_n), allow_unused=True))
-    return (*(next(found) if need else None for need in needed), None, None, None)
+@lstm.register_fake
+def _(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_peephole, coupled, batch_first):
+    y, h_n = _shapes(x, weight_hh.shape[1], batch_first)
+    return y, h_n, torch.empty_like(h_n)
 
 
-gru.register_autograd(_backward, setup_context=_setup_context)
+def _differentiable(op, forward: Callable, n_tensors: int) -> None:
+    """Gives an operator its gradient: that of `forward` in its first `n_tensors` arguments."""
+
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs[:n_tensors])
+        ctx.options = inputs[n_tensors:]
+
+    def backward(ctx, *grads: Tensor):
+        needed = ctx.needs_input_grad[:n_tensors]
+        with torch.enable_grad():
+            tensors = [
+                None if t is None else t.detach().requires_grad_(need)
+                for t, need in zip(ctx.saved_tensors, needed, strict=True)
+            ]
+            outputs = forward(*tensors, *ctx.options)
+            wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
+            found = iter(torch.autograd.grad(outputs, wanted, grads, allow_unused=True))
+        return *(next(found) if need else None for need in needed), *[None] * len(ctx.options)
+
+    op.register_autograd(backward, setup_context=setup_context)
 
 
-class GRU(torch.nn.Module):
+_differentiable(gru, _forward_gru, 6)
+_differentiable(lstm, _forward_lstm, 8)
+
+
+class _Recurrent(torch.nn.Module):
+    """What the layers share: sizes, parameters in torch's shapes, and the checks of arguments and calls."""
+
+    def __init__(self, input_size: int, hidden_size: int, gates: int, bias: bool, batch_first: bool, **flags) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if isinstance(size, bool) or not isinstance(size, int):
+                raise TypeError(f"{name} must be an int, got {type(size).__name__}")
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        for name, flag in (flags | {"bias": bias, "batch_first": batch_first}).items():
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} must be True or False, got {flag!r}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+        self.batch_first = batch_first
+        self.weight_ih = torch.nn.Parameter(torch.empty(gates * hidden_size, input_size))
+        self.weight_hh = torch.nn.Parameter(torch.empty(gates * hidden_size, hidden_size))
+        self.bias_ih = torch.nn.Parameter(torch.empty(gates * hidden_size)) if bias else None
+        self.bias_hh = torch.nn.Parameter(torch.empty(gates * hidden_size)) if bias else None
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew from U(-1/sqrt(N), 1/sqrt(N))."""
+        bound = 1.0 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            torch.nn.init.uniform_(parameter, -bound, bound)
+
+    def check_call(self, x: Tensor, **states: Tensor | None) -> None:
+        """Raises ValueError for what the layer cannot take, by the argument's name."""
+        kind = type(self).__name__
+        if x.dim() not in (2, 3):
+            raise ValueError(f"{kind} takes a 2-D or 3-D input, got shape {tuple(x.shape)}")
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"{kind} was made for {self.input_size} input features, got {x.shape[-1]}")
+        if x.dtype != self.weight_ih.dtype:
+            raise ValueError(f"{kind}'s parameters are {self.weight_ih.dtype}, its input is {x.dtype}")
+        steps = x.shape[1] if x.dim() == 3 and self.batch_first else x.shape[0]
+        if steps == 0:
+            raise ValueError(f"{kind} takes at least one step, got a sequence of length 0")
+        n = self.hidden_size
+        expected = (1, n) if x.dim() == 2 else (1, x.shape[0 if self.batch_first else 1], n)
+        for name, state in states.items():
+            if state is not None and tuple(state.shape) != expected:
+                raise ValueError(f"{kind} expects {name} of shape {expected}, got {tuple(state.shape)}")
+
+
+class GRU(_Recurrent):
     """One GRU layer, called like `torch.nn.GRU`, with the candidate's activation and the reset's place to choose.
 
     With s the logistic sigmoid, a the activation and * element by element, for each step:
@@ -140,34 +266,12 @@ class GRU(torch.nn.Module):
         bias: bool = True,
         batch_first: bool = False,
     ) -> None:
-        super().__init__()
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if isinstance(size, bool) or not isinstance(size, int):
-                raise TypeError(f"{name} must be an int, got {type(size).__name__}")
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
+        super().__init__(input_size, hidden_size, 3, bias, batch_first, reset_after=reset_after)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
-        for name, flag in (("reset_after", reset_after), ("bias", bias), ("batch_first", batch_first)):
-            if not isinstance(flag, bool):
-                raise TypeError(f"{name} must be True or False, got {flag!r}")
-        self.input_size = input_size
-        self.hidden_size = hidden_size
         self.activation = activation
         self.reset_after = reset_after
-        self.bias = bias
-        self.batch_first = batch_first
-        self.weight_ih = torch.nn.Parameter(torch.empty(3 * hidden_size, input_size))
-        self.weight_hh = torch.nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
-        self.bias_ih = torch.nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
-        self.bias_hh = torch.nn.Parameter(torch.empty(3 * hidden_size)) if bias else None
         self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw every parameter anew from U(-1/sqrt(N), 1/sqrt(N))."""
-        bound = 1.0 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            torch.nn.init.uniform_(parameter, -bound, bound)
 
     def extra_repr(self) -> str:
         return (
@@ -178,20 +282,7 @@ class GRU(torch.nn.Module):
     def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x: [T, B, F], [B, T, F] with batch_first, or one stream [T, F]; h0: [1, B, N] ([1, N] for one stream), zeros
         by default. Returns y (as x, with N features) and the last state h_n (as h0)."""
-        if x.dim() not in (2, 3):
-            raise ValueError(f"GRU takes a 2-D or 3-D input, got shape {tuple(x.shape)}")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"GRU was made for {self.input_size} input features, got {x.shape[-1]}")
-        if x.dtype != self.weight_ih.dtype:
-            raise ValueError(f"GRU's parameters are {self.weight_ih.dtype}, its input is {x.dtype}")
-        steps = x.shape[1] if x.dim() == 3 and self.batch_first else x.shape[0]
-        if steps == 0:
-            raise ValueError("GRU takes at least one step, got a sequence of length 0")
-        if h0 is not None:
-            n = self.hidden_size
-            expected = (1, n) if x.dim() == 2 else (1, x.shape[0 if self.batch_first else 1], n)
-            if tuple(h0.shape) != expected:
-                raise ValueError(f"GRU expects h0 of shape {expected}, got {tuple(h0.shape)}")
+        self.check_call(x, h0=h0)
         return torch.ops.rtcore.gru(
             x,
             h0,
@@ -203,3 +294,72 @@ class GRU(torch.nn.Module):
             self.reset_after,
             self.batch_first,
         )
+
+
+class LSTM(_Recurrent):
+    """One LSTM layer, called like `torch.nn.LSTM`, with peepholes and coupled input and forget gates to choose.
+
+    With s the logistic sigmoid and * element by element, for each step:
+
+        i  = s(W_ii x + b_ii + W_hi h + b_hi + p_i * c)      the p terms with peephole=True
+        f  = s(W_if x + b_if + W_hf h + b_hf + p_f * c)      f = 1 - i with coupled=True
+        g  = tanh(W_ig x + b_ig + W_hg h + b_hg)
+        c' = f * c + i * g
+        o  = s(W_io x + b_io + W_ho h + b_ho + p_o * c')
+        h' = o * tanh(c')
+
+    Peepholes are those of Gers & Schmidhuber 2000: i and f see the old cell, o sees the new one. Coupled gates keep
+    the input gate and take f = 1 - i, as ONNX's input_forget and the CIFG of Greff et al. 2017. A layer that was
+    trained the other way round, with a forget gate and i = 1 - f, is the same layer: give the rows of i (weights,
+    biases, peepholes) the negated rows of its f, as 1 - s(a) = s(-a). With neither it is `torch.nn.LSTM` of one layer.
+
+    Parameters, in torch's shapes and gate order i, f, g, o (coupled: i, g, o, and 3N rows): weight_ih [4N, F],
+    weight_hh [4N, N]; with bias=True bias_ih [4N], bias_hh [4N]; with peephole=True weight_peephole [3N] in the order
+    i, f, o (coupled: [2N], i, o). ONNX's P has the order i, o, f. All are drawn from U(-1/sqrt(N), 1/sqrt(N)).
+
+    Raises ValueError (TypeError for a wrong type) that names the argument, at construction and at the call.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        batch_first: bool = False,
+        peephole: bool = False,
+        coupled: bool = False,
+    ) -> None:
+        super().__init__(
+            input_size, hidden_size, 3 if coupled else 4, bias, batch_first, peephole=peephole, coupled=coupled
+        )
+        self.peephole = peephole
+        self.coupled = coupled
+        self.weight_peephole = torch.nn.Parameter(torch.empty((3 - coupled) * hidden_size)) if peephole else None
+        self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.input_size}, {self.hidden_size}, bias={self.bias}, batch_first={self.batch_first}, "
+            f"peephole={self.peephole}, coupled={self.coupled}"
+        )
+
+    def forward(self, x: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x: [T, B, F], [B, T, F] with batch_first, or one stream [T, F]; hx: (h0, c0), each [1, B, N] ([1, N] for one
+        stream), zeros by default. Returns y (as x, with N features) and the last states (h_n, c_n) (as hx)."""
+        if hx is not None and (isinstance(hx, Tensor) or len(hx) != 2):
+            raise ValueError("LSTM expects its states as a pair (h0, c0)")
+        h0, c0 = hx or (None, None)
+        self.check_call(x, h0=h0, c0=c0)
+        y, h_n, c_n = torch.ops.rtcore.lstm(
+            x,
+            h0,
+            c0,
+            self.weight_ih,
+            self.weight_hh,
+            self.bias_ih,
+            self.bias_hh,
+            self.weight_peephole,
+            self.coupled,
+            self.batch_first,
+        )
+        return y, (h_n, c_n)

@@ -15,9 +15,9 @@ import numpy as np
 from quantize.arena import Lifetime, place
 from quantize.errors import PlanError
 from quantize.function_tables import FUNCTION_BUILDERS
-from quantize.graph import Graph, Node
+from quantize.graph import Graph, Node, lstm_form
 from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA, Plan
-from quantize.weights import Matrix, affine_arrays, finest_target, quantize_matrix
+from quantize.weights import Matrix, affine_arrays, finest_target, peephole_arrays, quantize_matrix
 from quantize.window_tables import WINDOW_BUILDERS
 from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
 
@@ -189,11 +189,14 @@ class Builder:
     def lstm(self, node: Node) -> None:
         plan, p = self.plan.recurrent[node.name], node.params
         outputs, projected = p["weight_hh"].shape[1], "weight_hr" in p
+        units, coupled = lstm_form(node)
         ints = dict(
             nb_inputs=p["weight_ih"].shape[1],
-            nb_neurons=p["weight_ih"].shape[0] // 4,
+            nb_neurons=units,
             nb_outputs=outputs,
             projected=int(projected),
+            coupled=int(coupled),
+            peephole=int("weight_peephole" in p),
             cell_frac=plan.cell_frac,
             state_frac=plan.state_frac,
         )
@@ -204,6 +207,9 @@ class Builder:
             if finest_target(w, 15, self.bits(node.name, "projection")) < plan.state_frac:
                 raise PlanError(f"lstm {node.name} ({node.where}): its projection is too large beside its outputs")
             self.side(node, "projection", w, np.zeros(outputs), 15, plan.state_frac, ints, arrays)
+        if "weight_peephole" in p:
+            what = f"lstm {node.name} ({node.where})"
+            arrays |= peephole_arrays(p["weight_peephole"], plan.cell_frac + STATE_EXTRA, PRE_FRAC, what)
         self.recurrent("lstm_i16", node, plan.state_frac, outputs, ints, arrays)
 
     def rnn(self, node: Node) -> None:

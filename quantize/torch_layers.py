@@ -162,6 +162,26 @@ def _own_gru(
     return y, h_n
 
 
+@handles("rtcore.lstm.default")
+def _own_lstm(
+    b: Builder,
+    x: Operand,
+    h0: Operand | None,
+    c0: Operand | None,
+    weight_ih: Operand,
+    weight_hh: Operand,
+    bias_ih: Operand | None,
+    bias_hh: Operand | None,
+    weight_peephole: Operand | None,
+    coupled: bool,
+    batch_first: bool,
+) -> tuple[Value, Value, Value]:
+    layer = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
+    layer["weight_peephole"] = weight_peephole
+    y, h_n, c_n = _recurrent(b, x, {"initial": h0, "initial_cell": c0}, [layer], "lstm", {}, batch_first)
+    return y, h_n, c_n
+
+
 def _recurrent(
     b: Builder,
     x: Operand,
@@ -210,7 +230,7 @@ def _recurrent(
         tensors = (name,)
         rows["initial"].append(name)
         if "initial_cell" in rows:
-            cells = len(params["weight_ih"]) // 4
+            cells = _units(params)
             rows["initial_cell"].append(_final(b, "cell", name, cells))
     y = Value(tensors, axes, width)
     lead = ((Atom(len(layers), "layer"),), *([streams] if batched else []))
@@ -224,6 +244,11 @@ def _weights(b: Builder, layer: dict[str, Operand | None]) -> dict[str, np.ndarr
     for key in ("bias_ih", "bias_hh"):
         params.setdefault(key, np.zeros(len(params["weight_ih"])))
     return params
+
+
+def _units(params: dict[str, np.ndarray]) -> int:
+    """Of an LSTM: the cells, which a projection reads."""
+    return params.get("weight_hr", params["weight_hh"]).shape[1]
 
 
 def _final(b: Builder, op: str, node: str, width: int) -> str:
@@ -267,7 +292,7 @@ def _over_window(
             units = Atom(width, "feature")
             sides.append(Value((name,), (*x.axes[:-1], (units,)), steps * width, order=(*features(clock), units)))
             for key, rows in finals.items():
-                size = width if key == "initial" else len(weights[i]["weight_ih"]) // 4
+                size = width if key == "initial" else _units(weights[i])
                 last = _final(b, "final" if key == "initial" else "cell", name, size)
                 axes = ((), *([streams] if len(x.axes) == 3 else []), (Atom(size, "feature"),))
                 rows.append(Value((last,), axes, size))

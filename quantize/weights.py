@@ -17,6 +17,7 @@ from quantize.errors import PlanError
 
 INT32_MAX = 2**31 - 1
 SHIFT_TOP = 24  # finest row scale of int16: 2^-24 of the target's LSB; what is smaller rounds to nothing anyway
+PEEPHOLE_SHIFT_TOP = 46  # of a peephole's product, which is below 2^45: what is smaller rounds to nothing
 MULT_TOP = 2**15
 ACC_LIMIT = 2**61  # |sum * mult| stays below, so that adding the rounding half cannot overflow int64
 
@@ -172,6 +173,27 @@ def affine_arrays(scale: np.ndarray, offset: np.ndarray, x_frac: int, frac: int,
     mult = np.array([np.sign(r) * round(abs(r) * 2.0 ** int(s)) for r, s in zip(ratio, shift, strict=True)])
     bias = [math.floor(d * 2.0 ** (frac + int(s)) + 0.5) for d, s in zip(offset, shift, strict=True)]
     return dict(mult=np.clip(mult, -32767, 32767).astype(np.int16), bias=np.array(bias, np.int64), shift=shift)
+
+
+def peephole_arrays(weights: np.ndarray, cell_frac: int, target: int, what: str) -> dict[str, np.ndarray]:
+    """Peepholes as int16, each with the power-of-two scale that is as fine as it allows: cell * weight >> shift is in
+    Q(target) for a 32-bit cell in Q(cell_frac).
+
+    weights: float64 [K]. No proof depends on them: a product is below 2^45. Raises PlanError naming `what` for a weight
+    whose products with a cell at the end of its format leave 2^45 LSB of the target.
+    """
+    finest = PEEPHOLE_SHIFT_TOP + target - cell_frac
+    with np.errstate(divide="ignore"):
+        fracs = np.minimum(np.floor(np.log2(32767 / np.abs(weights))), finest)
+    shift = (fracs + cell_frac - target).astype(np.int64)
+    if (shift < 0).any():
+        k = int(np.argmin(shift))
+        raise PlanError(
+            f"{what}: the peephole weight {weights[k]:g} (element {k}) is too large beside cells of up to "
+            f"{2.0 ** (30 - cell_frac):g}; keep the cells small (clip the features, or train with smaller weights)"
+        )
+    integers = np.clip(np.floor(weights * 2.0**fracs + 0.5), -32767, 32767).astype(np.int16)
+    return dict(peephole_weights=integers, peephole_shift=shift.astype(np.uint8))
 
 
 def worst(integers: np.ndarray, bias: int) -> tuple[int, int]:

@@ -30,7 +30,16 @@ SOURCES_I16 = (
     "rtcore_function_i16.c",
     "rtcore_normalize_i16.c",
 )
-SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
+SOURCES_F32 = (
+    "rtcore_math_f32.c",
+    "rtcore_dense_f32.c",
+    "rtcore_gru_f32.c",
+    "rtcore_lstm_f32.c",
+    "rtcore_rnn_f32.c",
+    "rtcore_window_f32.c",
+    "rtcore_normalize_f32.c",
+    "rtcore_function_f32.c",
+)
 
 # Cores with kernels of their own: files of csrc/<folder> replace the portable ones of the same name, same bits.
 CORES = {"portable": "", "cortex-m4": "cortex_m4"}

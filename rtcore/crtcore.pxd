@@ -101,9 +101,12 @@ cdef extern from "rtcore.h" nogil:
         rtcore_matrix_i16 input
         rtcore_matrix_i16 recurrent
         rtcore_matrix_i16 projection
+        const int16_t *peephole_weights
+        const uint8_t *peephole_shift
         int nb_inputs
         int nb_neurons
         int nb_outputs
+        int coupled
         int gate_shift
         int cell_frac
         int state_frac

@@ -1,11 +1,13 @@
 """DenseF32: y = activation(W x + b) in float32, on the lineage's tables (csrc/rtcore_dense_f32.c).
 
-Neighbours: `gru_f32.pyx`, `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (the same layer in firmware).
+Neighbours: `layer_f32.pyx` (step and run), `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (the same layer
+in firmware).
 """
 
 import numpy as np
 
 from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_dense_f32, rtcore_dense_f32_check, rtcore_dense_f32_step
+from rtcore.layer_f32 cimport LayerF32
 
 from rtcore.errors import activation_number, check, floats
 
@@ -14,7 +16,7 @@ cdef extern from "rtcore.h":
         RTCORE_E_CAPACITY
 
 
-cdef class DenseF32:
+cdef class DenseF32(LayerF32):
     """A fully connected layer of M inputs and N neurons. The tables are copied.
 
     input_weights: float32 [M][N], column-major as the family keeps them; bias: float32 [N];
@@ -23,19 +25,15 @@ cdef class DenseF32:
     """
 
     cdef rtcore_dense_f32 c
-    cdef object keep
-    cdef readonly str name
 
     def __init__(self, input_weights, bias, activation="linear", name="dense_f32"):
-        cdef const float[:, ::1] w
-        cdef const float[::1] b
         self.name = name
-        w = weights = floats(input_weights, f"layer {name}: input_weights", (None, None)).copy()
-        b = biases = floats(bias, f"layer {name}: bias", (w.shape[1],)).copy()
-        self.keep = weights, biases
-        self.c.bias = &b[0]
-        self.c.input_weights = &w[0, 0]
+        weights = floats(input_weights, f"layer {name}: input_weights", (None, None))
+        biases = floats(bias, f"layer {name}: bias", weights.shape[1:])
         self.c.nb_inputs, self.c.nb_neurons = weights.shape
+        self.shape_in, self.shape_out = weights.shape[:1], weights.shape[1:]
+        self.c.bias = self.hold(biases)
+        self.c.input_weights = self.hold(weights)
         self.c.activation = activation_number(activation, f"layer {name}")
         where = f"layer {name} ({self.c.nb_inputs} inputs, {self.c.nb_neurons} neurons, activation {activation})"
         check(rtcore_dense_f32_check(&self.c), where)
@@ -56,22 +54,5 @@ cdef class DenseF32:
     def nb_neurons(self):
         return self.c.nb_neurons
 
-    def step(self, x):
-        """x: float32 [M] -> float32 [N]. Raises RtcoreError for another shape, NaN or infinity."""
-        cdef const float[::1] frame = floats(x, f"layer {self.name}: x", (self.c.nb_inputs,))
-        out = np.empty(self.c.nb_neurons, np.float32)
-        cdef float[::1] y = out
-        with nogil:
-            rtcore_dense_f32_step(&self.c, &y[0], &frame[0])
-        return out
-
-    def run(self, x):
-        """x: float32 [T, M] -> float32 [T, N]; every row is a step. Raises as `step`."""
-        cdef const float[:, ::1] frames = floats(x, f"layer {self.name}: x", (None, self.c.nb_inputs))
-        out = np.empty((frames.shape[0], self.c.nb_neurons), np.float32)
-        cdef float[:, ::1] y = out
-        cdef Py_ssize_t t
-        with nogil:
-            for t in range(frames.shape[0]):
-                rtcore_dense_f32_step(&self.c, &y[t, 0], &frames[t, 0])
-        return out
+    cdef void forward(self, float *y, const float *x) noexcept nogil:
+        rtcore_dense_f32_step(&self.c, y, x)

@@ -68,3 +68,11 @@ def floats(array: object, where: str, shape: tuple[int | None, ...]) -> np.ndarr
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
         raise RtcoreError(f"{where}: element {list(index)} is {given[index]}, expected a finite float32")
     return out
+
+
+def summed(bias_ih: object, bias_hh: object, where: str, rows: int) -> np.ndarray:
+    """The sum of torch's two biases, None for zeros: float32 [rows], formed in float64 and rounded once."""
+    total = np.zeros(rows)
+    for bias, label in ((bias_ih, "bias_ih"), (bias_hh, "bias_hh")):
+        total += 0 if bias is None else floats(bias, where + label, (rows,))
+    return total.astype(np.float32)

@@ -1,18 +1,18 @@
 """GruF32: a gated recurrent unit in float32, on the lineage's tables, both reset forms (csrc/rtcore_gru_f32.c).
 
-Neighbours: `dense_f32.pyx`, `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (this layer in firmware).
+Neighbours: `layer_f32.pyx` (step, run and state), `errors.py` (the checks and messages), `csrc/rtcore_lineage.h` (this
+layer in firmware).
 """
 
 import numpy as np
 
-from libc.string cimport memcpy, memset
-
 from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_f32, rtcore_gru_f32_check, rtcore_gru_f32_step
+from rtcore.layer_f32 cimport RecurrentF32
 
 from rtcore.errors import RtcoreError, activation_number, check, floats
 
 
-cdef class GruF32:
+cdef class GruF32(RecurrentF32):
     """A GRU of M inputs and N neurons with its state, zero at first. The tables are copied. One thread at a time.
 
     input_weights: float32 [M][3N], recurrent_weights: float32 [N][3N], column-major, gates z, r, h;
@@ -23,27 +23,20 @@ cdef class GruF32:
     """
 
     cdef rtcore_gru_f32 c
-    cdef float h[RTCORE_MAX_NEURONS]
-    cdef float scratch[3][RTCORE_MAX_NEURONS]
-    cdef object keep
-    cdef readonly str name
 
     def __init__(self, input_weights, recurrent_weights, bias, activation="tanh", reset_after=1, name="gru_f32"):
-        cdef const float[:, ::1] w, r
-        cdef const float[::1] b
-        self.name = name
         if reset_after not in (0, 1):
             raise RtcoreError(f"layer {name}: reset_after is {reset_after!r}, expected 0 or 1")
-        r = recurrent = floats(recurrent_weights, f"layer {name}: recurrent_weights", (None, None)).copy()
+        recurrent = floats(recurrent_weights, f"layer {name}: recurrent_weights", (None, None))
         units, rows = recurrent.shape
         if rows != 3 * units:
             raise RtcoreError(f"layer {name}: recurrent_weights has shape {[units, rows]}, expected [N, 3 N]")
-        w = weights = floats(input_weights, f"layer {name}: input_weights", (None, rows)).copy()
-        b = biases = floats(bias, f"layer {name}: bias", (2 * rows if reset_after else rows,)).copy()
-        self.keep = weights, recurrent, biases
-        self.c.bias = &b[0]
-        self.c.input_weights = &w[0, 0]
-        self.c.recurrent_weights = &r[0, 0]
+        weights = floats(input_weights, f"layer {name}: input_weights", (None, rows))
+        biases = floats(bias, f"layer {name}: bias", (2 * rows if reset_after else rows,))
+        self.begin(name, weights.shape[0], units, rows)
+        self.c.bias = self.hold(biases)
+        self.c.input_weights = self.hold(weights)
+        self.c.recurrent_weights = self.hold(recurrent)
         self.c.nb_inputs = weights.shape[0]
         self.c.nb_neurons = units
         self.c.activation = activation_number(activation, f"layer {name}")
@@ -80,38 +73,8 @@ cdef class GruF32:
     def nb_neurons(self):
         return self.c.nb_neurons
 
-    @property
-    def state(self):
-        """float32 [N]: a copy; assign to set it. Raises RtcoreError for another shape, NaN or infinity."""
-        return np.array(<float[:self.c.nb_neurons]>self.h)
-
-    @state.setter
-    def state(self, values):
-        cdef const float[::1] given = floats(values, f"layer {self.name}: state", (self.c.nb_neurons,))
-        memcpy(self.h, &given[0], given.nbytes)
-
-    def reset(self):
-        """State to zero."""
-        memset(self.h, 0, sizeof(self.h))
-
-    def step(self, x):
-        """x: float32 [M] -> float32 [N], the new state. Raises RtcoreError for another shape, NaN or infinity."""
-        cdef const float[::1] frame = floats(x, f"layer {self.name}: x", (self.c.nb_inputs,))
-        with nogil:
-            rtcore_gru_f32_step(&self.c, self.h, &frame[0], &self.scratch[0][0])
-        return self.state
-
-    def run(self, x):
-        """x: float32 [T, M] -> float32 [T, N], the state after every frame, from the present one. Raises as `step`."""
-        cdef const float[:, ::1] frames = floats(x, f"layer {self.name}: x", (None, self.c.nb_inputs))
-        out = np.empty((frames.shape[0], self.c.nb_neurons), np.float32)
-        cdef float[:, ::1] y = out
-        cdef Py_ssize_t t
-        with nogil:
-            for t in range(frames.shape[0]):
-                rtcore_gru_f32_step(&self.c, self.h, &frames[t, 0], &self.scratch[0][0])
-                memcpy(&y[t, 0], self.h, sizeof(float) * self.c.nb_neurons)
-        return out
+    cdef void advance(self, const float *x) noexcept nogil:
+        rtcore_gru_f32_step(&self.c, &self.h[0], x, &self.scratch[0])
 
 
 def zrh(rows):

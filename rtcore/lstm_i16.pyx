@@ -5,7 +5,7 @@ Neighbours: `layer.pyx` and `recurrent.pyx` (bases), `packing.py` (the weights' 
 
 import numpy as np
 
-from libc.stdint cimport int16_t
+from libc.stdint cimport int16_t, uint8_t
 from libc.string cimport memset
 
 from rtcore.crtcore cimport (RTCORE_MAX_NEURONS, rtcore_lstm_i16_check, rtcore_lstm_i16_step,
@@ -14,7 +14,7 @@ from rtcore.layer cimport Layer, check_width, hold_matrix, set_call, sums_of
 from rtcore.recurrent cimport Recurrent
 
 from rtcore.errors import check
-from rtcore.packing import pack_lstm
+from rtcore.packing import pack_lstm, take_peepholes
 
 
 cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
@@ -26,17 +26,26 @@ cdef class LstmI16(Recurrent):
     """From a rtcore.tables.Layer of kind "lstm_i16". Raises ValueError naming the layer and what is wrong with it."""
 
     def __init__(self, table):
+        cdef const int16_t[::1] peephole_weights
+        cdef const uint8_t[::1] peephole_shift
         check_width(table)
         packed = pack_lstm(table)
         self.table = table
         self.keep = packed
         hold_matrix(&self.c.input, packed[0])
         hold_matrix(&self.c.recurrent, packed[1])
-        if len(packed) > 2:
+        if table.ints["projected"]:
             hold_matrix(&self.c.projection, packed[2])
+        if table.ints["peephole"]:
+            peepholes = take_peepholes(table)
+            self.keep = packed, peepholes
+            peephole_weights, peephole_shift = peepholes
+            self.c.peephole_weights = &peephole_weights[0]
+            self.c.peephole_shift = &peephole_shift[0]
         self.c.nb_inputs = table.ints["nb_inputs"]
         self.c.nb_neurons = table.ints["nb_neurons"]
         self.c.nb_outputs = table.ints["nb_outputs"]
+        self.c.coupled = table.ints["coupled"]
         self.c.gate_shift = table.ints["gate_shift"]
         self.c.cell_frac = table.ints["cell_frac"]
         self.c.state_frac = table.ints["state_frac"]
@@ -60,8 +69,9 @@ cdef class LstmI16(Recurrent):
         return np.array(<int16_t[:self.c.nb_outputs]>self.views)
 
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):
-        """The exact accumulators of (input, recurrent) matrices, int64 [4N] each, rows i f g o."""
-        return sums_of(&self.c.input, x, 4, self.c.nb_neurons), sums_of(&self.c.recurrent, view, 4, self.c.nb_neurons)
+        """The exact accumulators of (input, recurrent) matrices, int64 [4N] each, rows i f g o ([3N], i g o)."""
+        cdef int gates = 4 - self.c.coupled, n = self.c.nb_neurons
+        return sums_of(&self.c.input, x, gates, n), sums_of(&self.c.recurrent, view, gates, n)
 
 
 cdef void copy_cell(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:

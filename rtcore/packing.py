@@ -82,23 +82,28 @@ def pack_matrix(
 def take_matrix(layer: Layer, prefix: str, rows: int, columns: int) -> list[np.ndarray]:
     """weights, bias, mult, shift of a layer, after their shapes and dtypes have been checked: a kernel reads what the
     record promises. Raises ValueError naming the layer and the array."""
-    arrays = []
-    for name, shape, dtypes in (
-        ("weights", (rows, columns), (np.int8, np.int16)),
-        ("bias", (rows,), (np.int64,)),
-        ("mult", (rows,), (np.int16,)),
-        ("shift", (rows,), (np.uint8,)),
-    ):
-        array = layer.arrays.get(prefix + name)
-        if array is None:
-            raise ValueError(f"layer {layer.name}: the table {prefix}{name} is missing")
-        if array.shape != shape:
-            raise ValueError(f"layer {layer.name}: {prefix}{name} has shape {array.shape}, expected {shape}")
-        if array.dtype not in dtypes:
-            expected = " or ".join(np.dtype(d).name for d in dtypes)
-            raise ValueError(f"layer {layer.name}: {prefix}{name} is {array.dtype}, expected {expected}")
-        arrays.append(array)
-    return arrays
+    return [
+        take_array(layer, prefix + name, shape, *dtypes)
+        for name, shape, dtypes in (
+            ("weights", (rows, columns), (np.int8, np.int16)),
+            ("bias", (rows,), (np.int64,)),
+            ("mult", (rows,), (np.int16,)),
+            ("shift", (rows,), (np.uint8,)),
+        )
+    ]
+
+
+def take_array(layer: Layer, name: str, shape: tuple[int, ...], *dtypes) -> np.ndarray:
+    """One array of a layer, of this shape and one of these dtypes. Raises ValueError naming the layer and the array."""
+    array = layer.arrays.get(name)
+    if array is None:
+        raise ValueError(f"layer {layer.name}: the table {name} is missing")
+    if array.shape != shape:
+        raise ValueError(f"layer {layer.name}: {name} has shape {array.shape}, expected {shape}")
+    if array.dtype not in dtypes:
+        expected = " or ".join(np.dtype(d).name for d in dtypes)
+        raise ValueError(f"layer {layer.name}: {name} is {array.dtype}, expected {expected}")
+    return array
 
 
 def pack_dense(layer: Layer) -> PackedMatrix:
@@ -158,10 +163,20 @@ def pack_gru(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
 
 
 def pack_lstm(layer: Layer) -> tuple[PackedMatrix, ...]:
-    """The input and the recurrent matrix of an lstm_i16 layer (rows i, f, g, o), and its projection if it has one."""
+    """The input and the recurrent matrix of an lstm_i16 layer (rows i, f, g, o; coupled i, g, o), and its projection
+    if it has one."""
     inputs, units, outputs = (layer.ints[name] for name in ("nb_inputs", "nb_neurons", "nb_outputs"))
-    packed = pack_side(layer, "input", 4, units, inputs), pack_side(layer, "recurrent", 4, units, outputs)
+    gates = 3 if layer.ints["coupled"] else 4
+    packed = pack_side(layer, "input", gates, units, inputs), pack_side(layer, "recurrent", gates, units, outputs)
     return (*packed, pack_side(layer, "projection", 1, outputs, units)) if layer.ints["projected"] else packed
+
+
+def take_peepholes(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """The peepholes' weights and shifts of an lstm_i16 layer that has them, gate by gate as they are stored."""
+    size = (2 if layer.ints["coupled"] else 3) * layer.ints["nb_neurons"]
+    weights = take_array(layer, "peephole_weights", (size,), np.int16)
+    shift = take_array(layer, "peephole_shift", (size,), np.uint8)
+    return np.ascontiguousarray(weights), np.ascontiguousarray(shift)
 
 
 def pack_rnn(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:

@@ -31,10 +31,14 @@ def uniform(rng, units, scale, **shapes) -> dict:
     return {key: rng.uniform(-bound, bound, shape) for key, shape in shapes.items()}
 
 
-def lstm_node(name, x, rng, inputs, units, outputs=0, scale=1.0, initial=None, initial_cell=None) -> Node:
+def lstm_node(
+    name, x, rng, inputs, units, outputs=0, scale=1.0, initial=None, initial_cell=None, coupled=False, peephole=False
+) -> Node:
     """outputs: those of a projection; 0 for none."""
-    shapes = dict(weight_ih=(4 * units, inputs), weight_hh=(4 * units, outputs or units))
-    shapes |= dict(bias_ih=4 * units, bias_hh=4 * units) | (dict(weight_hr=(outputs, units)) if outputs else {})
+    rows = (4 - coupled) * units
+    shapes = dict(weight_ih=(rows, inputs), weight_hh=(rows, outputs or units))
+    shapes |= dict(bias_ih=rows, bias_hh=rows) | (dict(weight_hr=(outputs, units)) if outputs else {})
+    shapes |= dict(weight_peephole=(3 - coupled) * units) if peephole else {}
     attrs = dict(initial=initial, initial_cell=initial_cell)
     return Node("lstm", name, (x,), name, attrs, uniform(rng, units, scale, **shapes), "graphs.py")
 

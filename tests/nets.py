@@ -138,13 +138,18 @@ class Builder:
             ints[f"{which}_acc_bits"] = wide
         return ints, arrays
 
-    def lstm(self, x: str, n: int, outputs: int = 0, bits=None, acc=None) -> str:
+    def lstm(self, x: str, n: int, outputs: int = 0, bits=None, acc=None, coupled=False, peephole=False) -> str:
         """outputs: those of a projection; 0 for none."""
         gate, cell_frac = int(self.rng.integers(0, 7)), int(self.rng.integers(-4, 16))
         frac = int(self.rng.integers(8, 16)) if outputs else 15 - 2 * int(self.rng.integers(2))
-        ints, arrays = self.sides(x, outputs or n, n, [22.5 - gate] * 4, bits, acc)
+        ints, arrays = self.sides(x, outputs or n, n, [22.5 - gate] * (4 - coupled), bits, acc)
         ints |= {"nb_inputs": self.tensors[x].width, "nb_neurons": n, "nb_outputs": outputs or n}
         ints |= {"projected": outputs > 0, "gate_shift": gate, "cell_frac": cell_frac, "state_frac": frac}
+        ints |= {"coupled": coupled, "peephole": peephole}
+        if peephole:
+            size = (3 - coupled) * n
+            arrays["peephole_weights"] = self.rng.integers(-32767, 32768, size).astype(np.int16)
+            arrays["peephole_shift"] = self.rng.integers(0 if self.coin() else 18, 24, size).astype(np.uint8)
         if outputs:
             width, mult, ints["projection_acc_bits"] = self.form(bits, acc)
             rows = self.rows(outputs, n, 12.5, width, mult, ints["projection_acc_bits"])
@@ -177,7 +182,8 @@ class Builder:
         if how == 0:
             return self.rnn(x, n)
         if how == 1:
-            y = self.lstm(x, n, int(self.rng.integers(1, n + 1)) if self.coin() else 0)
+            outputs = int(self.rng.integers(1, n + 1)) if self.coin() else 0
+            y = self.lstm(x, n, outputs, coupled=self.coin(), peephole=self.coin())
             return self.concat([y, self.cell(y)]) if self.coin() else y
         return self.gru(x, n)
 
@@ -374,9 +380,11 @@ def gru_net(rng: np.random.Generator, inputs: int, units: int, outputs: int, bit
 
 
 def memory_net(rng: np.random.Generator, bits: int, acc: int) -> Tables:
-    """Every recurrent kind one after the other: LSTM, projected LSTM and its cell, both RNNs, GRU; a linear output."""
+    """Every recurrent kind one after the other: LSTM, one with peepholes, one with coupled gates, a projected one and
+    its cell, both RNNs, GRU; a linear output."""
     b = Builder(rng)
-    x = b.lstm(b.lstm(b.input(20), 24, 0, bits, acc), 32, 12, bits, acc)
+    x = b.lstm(b.lstm(b.input(20), 24, 0, bits, acc), 12, 0, bits, acc, peephole=True)
+    x = b.lstm(b.lstm(x, 10, 0, bits, acc, coupled=True), 32, 12, bits, acc)
     x = b.gru(b.rnn(b.rnn(b.concat([x, b.cell(x)]), 16, "relu", bits, acc), 9, "tanh", bits, acc), 10, "tanh")
     y = b.tensor("y0", 5, 11, "output", index=0)
     b.outputs.append(y)

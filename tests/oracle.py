@@ -175,13 +175,13 @@ def gru(layer: Layer, x: list[int], h: list[int]) -> list[int]:
 
 
 def meeting(layer: Layer, x: list[int], view: list[int], shift: int) -> list[int]:
-    """All pre-activations: both matrices' rows, requantized apart, meet in PRE."""
+    """All pre-activations before they saturate to PRE: both matrices' rows, requantized apart, meet."""
     a = {name: array.tolist() for name, array in layer.arrays.items()}
     sides = []
     for which, vector in (("input", x), ("recurrent", view)):
         names = (f"{which}_weights", f"{which}_bias", f"{which}_mult", f"{which}_shift")
         sides.append(rows(*(a[name] for name in names), vector))
-    return [pre((p + q) * 2**shift) for p, q in zip(*sides, strict=True)]
+    return [(p + q) * 2**shift for p, q in zip(*sides, strict=True)]
 
 
 def lstm(layer: Layer, x: list[int], state: list[int]) -> list[int]:
@@ -189,12 +189,25 @@ def lstm(layer: Layer, x: list[int], state: list[int]) -> list[int]:
     ints = layer.ints
     n, frac = ints["nb_neurons"], ints["cell_frac"]
     cell, view = state[:n], state[n:]
-    a = meeting(layer, x, view, ints["gate_shift"])
+    gates = "igo" if ints["coupled"] else "ifgo"
+    sums = meeting(layer, x, view, ints["gate_shift"])
+    sums = {gate: sums[k * n : (k + 1) * n] for k, gate in enumerate(gates)}
+
+    def seen(gate: str, k: int, c: int) -> int:
+        """The pre-activation of one unit's gate, with what its peephole sees."""
+        if not ints["peephole"] or gate == "g":
+            return pre(sums[gate][k])
+        at = gates.replace("g", "").index(gate) * n + k
+        weight, shift = (int(layer.arrays[f"peephole_{name}"][at]) for name in ("weights", "shift"))
+        return pre(sums[gate][k] + round_by(weight * c, shift))
+
     new, hidden = [], []
     for k in range(n):
-        i, f, g, o = a[k], a[n + k], a[2 * n + k], a[3 * n + k]
+        i, g = seen("i", k, cell[k]), seen("g", k, cell[k])
+        f = -i if ints["coupled"] else seen("f", k, cell[k])
         total = sigmoid_times(f, cell[k]) * 2 ** (15 - frac) + sigmoid_times(i, tanh_q30(g))
         c = clip(half_up(total, 47 - frac), -ONE, ONE)
+        o = seen("o", k, c)
         up = 7 - frac
         t = tanh_q30(pre(c * 2**up if up >= 0 else half_up(c, -up)))
         new.append(c)
@@ -207,7 +220,7 @@ def lstm(layer: Layer, x: list[int], state: list[int]) -> list[int]:
 
 def rnn(layer: Layer, x: list[int], view: list[int]) -> list[int]:
     """The next view."""
-    a = meeting(layer, x, view, layer.ints["shift"])
+    a = [pre(v) for v in meeting(layer, x, view, layer.ints["shift"])]
     if layer.ints["activation"] == TANH:
         return [act(half_up(tanh_q30(v), 30 - layer.ints["state_frac"])) for v in a]
     return [act(half_up(max(v, 0), 15)) for v in a]

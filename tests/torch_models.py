@@ -155,6 +155,21 @@ FORMS = {
         lambda self, x: self.rnn(x, (x.new_zeros(1, len(x), 4), x.new_zeros(1, len(x), 4)))[0],
         {"rnn": lambda: nn.LSTM(3, 4, batch_first=True)},
     ),
+    "lstm with peepholes": (
+        lambda self, x: (lambda y, states: (y, *states))(*self.rnn(x)),
+        {"rnn": lambda: own.LSTM(3, 4, batch_first=True, peephole=True)},
+    ),
+    "lstm with coupled gates": (
+        lambda self, x: self.rnn(x)[0],
+        {"rnn": lambda: own.LSTM(3, 4, batch_first=True, coupled=True)},
+    ),
+    "lstm with both, without bias": (
+        lambda self, x: self.fc(self.rnn(x)[1][1][-1]),
+        {
+            "rnn": lambda: own.LSTM(3, 4, bias=False, batch_first=True, peephole=True, coupled=True),
+            "fc": lambda: nn.Linear(4, 2),
+        },
+    ),
     "c_n[-1]": (
         lambda self, x: self.fc(self.rnn(x)[1][1][-1]),
         {"rnn": lambda: nn.LSTM(3, 4, num_layers=2, batch_first=True), "fc": lambda: nn.Linear(4, 2)},

@@ -161,14 +161,18 @@ void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *vie
 
 /* Long short-term memory, SPEC.md 5. Rows of input and recurrent come in groups of 4 units, gate by gate: group 4b is
  * input (i), 4b+1 forget (f), 4b+2 candidate (g), 4b+3 output (o) of units 4b..4b+3, all requantized to
- * Q(22 - gate_shift). projection.nb_rows 0: there is none, nb_outputs is nb_neurons. */
+ * Q(22 - gate_shift). Coupled gates (f = 1 - i) have no rows of f: three groups, i g o. projection.nb_rows 0: there is
+ * none, nb_outputs is nb_neurons. */
 typedef struct {
-    rtcore_matrix_i16 input;      /* Wx: 4 * round_up(nb_neurons, 4) rows of nb_inputs */
-    rtcore_matrix_i16 recurrent;  /* Rh: as many rows of nb_outputs */
-    rtcore_matrix_i16 projection; /* nb_outputs rounded up to 4 rows of nb_neurons, Q0.15 to Q(state_frac) */
+    rtcore_matrix_i16 input;         /* Wx: 4 (coupled: 3) * round_up(nb_neurons, 4) rows of nb_inputs */
+    rtcore_matrix_i16 recurrent;     /* Rh: as many rows of nb_outputs */
+    rtcore_matrix_i16 projection;    /* nb_outputs rounded up to 4 rows of nb_neurons, Q0.15 to Q(state_frac) */
+    const int16_t *peephole_weights; /* i16 [3 (coupled: 2)][nb_neurons], i f o, -32767..32767; NULL: no peepholes */
+    const uint8_t *peephole_shift;   /* u8  [the same], 0..46: cell * weight >> shift is in Q22 */
     int nb_inputs;
     int nb_neurons;
     int nb_outputs; /* of the view */
+    int coupled;    /* 1: f = 1 - i */
     int gate_shift; /* 0..22 */
     int cell_frac;  /* frac of the cell's int16 view, -16..15; the cell has 15 more */
     int state_frac; /* frac of the view, 0..15; with a projection -16..30 */

@@ -1,14 +1,23 @@
-/* rtcore_lstm_i16.c - long short-term memory with a 32-bit cell, with or without a projection (SPEC.md 5).
+/* rtcore_lstm_i16.c - long short-term memory with a 32-bit cell (SPEC.md 5): with or without a projection, peepholes, and
+ * forget gates that are coupled to the input gates.
  *
  * Pre-activations meet in int32, gates are Q0.32, the cell has 15 bits below int16 and takes one rounding a step. Units go
  * four at a time: no array of sums is kept. Cells are updated in place; what they give out waits in the scratch, as the
  * matrices still read the old view.
  * Neighbours: rtcore_matrix_i16.h (the rows), rtcore_fixed.h (sigma, tanh, rounding), rtcore_state_i16.c (its states).
  */
+#include <stddef.h>
+
 #include "rtcore_fixed.h"
 #include "rtcore_matrix_i16.h"
 
-enum { INPUT, FORGET, CANDIDATE, OUTPUT, GATES }; /* groups of rows of each block of four units */
+enum {
+    INPUT,
+    FORGET,
+    CANDIDATE,
+    OUTPUT,
+    GATES
+}; /* groups of rows of each block of four units; FORGET unless coupled */
 
 enum { HIDDEN_FRAC = 15 }; /* of what a projection reads */
 
@@ -38,18 +47,50 @@ static int32_t cell_pre(int32_t c, int cell_frac) {
     return c * (int32_t)(1 << up);
 }
 
+/* The pre-activations of a gate that sees its four cells: |weight * cell| is below 2^45 and the two halves together are
+ * below 2^54, so that the sum is exact before it saturates. peephole: the gate's row of the weights. */
+static void look(const rtcore_lstm_i16 *lstm, int peephole, int group, int first, int count, const int32_t *cell,
+                 const int16_t *view, const int16_t *input, int32_t *rows) {
+    int32_t other[4];
+    rtcore_matrix_i16_rows4(&lstm->input, group, input, rows);
+    rtcore_matrix_i16_rows4(&lstm->recurrent, group, view, other);
+    for (int k = 0; k < count; k++) {
+        const int unit = peephole * lstm->nb_neurons + first + k;
+        const int64_t product = (int64_t)lstm->peephole_weights[unit] * cell[first + k];
+        rows[k] = rtcore_sat32(rtcore_scale_up((int64_t)rows[k] + other[k], lstm->gate_shift) +
+                               rtcore_rshift_round(product, lstm->peephole_shift[unit]));
+    }
+}
+
 static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int16_t *view,
                   const int16_t *input, int16_t *hidden) {
-    const int group = GATES * (first / 4);
+    const int sees = lstm->peephole_weights != NULL, coupled = lstm->coupled, shift = lstm->gate_shift;
+    const int group = (GATES - coupled) * (first / 4);
     const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
     int32_t i[4], f[4], g[4];
-    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + INPUT, input, view, lstm->gate_shift, i);
-    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + FORGET, input, view, lstm->gate_shift, f);
-    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + CANDIDATE, input, view, lstm->gate_shift, g);
+    if (sees) {
+        look(lstm, INPUT, group + INPUT, first, count, cell, view, input, i);
+    } else {
+        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + INPUT, input, view, shift, i);
+    }
+    if (coupled) {
+        for (int k = 0; k < count; k++) {
+            f[k] = -i[k]; /* 1 - sigmoid(a) = sigmoid(-a) */
+        }
+    } else if (sees) {
+        look(lstm, FORGET, group + FORGET, first, count, cell, view, input, f);
+    } else {
+        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + FORGET, input, view, shift, f);
+    }
+    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + CANDIDATE - coupled, input, view, shift, g);
     for (int k = 0; k < count; k++) {
         cell[first + k] = next_cell(i[k], f[k], g[k], cell[first + k], lstm->cell_frac);
     }
-    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + OUTPUT, input, view, lstm->gate_shift, i);
+    if (sees) {
+        look(lstm, FORGET + 1 - coupled, group + OUTPUT - coupled, first, count, cell, view, input, i);
+    } else {
+        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + OUTPUT - coupled, input, view, shift, i);
+    }
     for (int k = 0; k < count; k++) {
         const int32_t squashed = rtcore_tanh(cell_pre(cell[first + k], lstm->cell_frac));
         hidden[first + k] = rtcore_sat16(rtcore_rshift_round(rtcore_sigmoid_product(i[k], squashed), 62 - frac));
@@ -77,12 +118,28 @@ void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *v
     }
 }
 
+static int check_peepholes(const rtcore_lstm_i16 *lstm) {
+    if ((lstm->peephole_weights == NULL) != (lstm->peephole_shift == NULL)) {
+        return RTCORE_E_TABLE;
+    }
+    const int n = lstm->peephole_weights != NULL ? (GATES - 1 - lstm->coupled) * lstm->nb_neurons : 0;
+    for (int i = 0; i < n; i++) {
+        if (lstm->peephole_shift[i] > 46) {
+            return RTCORE_E_SHIFT;
+        }
+        if (lstm->peephole_weights[i] < -32767) {
+            return RTCORE_E_WEIGHT;
+        }
+    }
+    return RTCORE_OK;
+}
+
 int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity) {
-    const int rows = GATES * ((lstm->nb_neurons + 3) / 4 * 4);
+    const int rows = (GATES - (lstm->coupled != 0)) * ((lstm->nb_neurons + 3) / 4 * 4);
     const int projected = lstm->projection.nb_rows > 0;
-    if (lstm->nb_neurons < 1 || lstm->nb_outputs < 1 || lstm->nb_inputs != lstm->input.nb_inputs ||
-        lstm->nb_outputs != lstm->recurrent.nb_inputs || lstm->input.nb_rows != rows ||
-        lstm->recurrent.nb_rows != rows) {
+    if (lstm->coupled < 0 || lstm->coupled > 1 || lstm->nb_neurons < 1 || lstm->nb_outputs < 1 ||
+        lstm->nb_inputs != lstm->input.nb_inputs || lstm->nb_outputs != lstm->recurrent.nb_inputs ||
+        lstm->input.nb_rows != rows || lstm->recurrent.nb_rows != rows) {
         return RTCORE_E_SHAPE;
     }
     if (projected ? lstm->projection.nb_inputs != lstm->nb_neurons ||
@@ -103,6 +160,9 @@ int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity) {
     }
     if (error == RTCORE_OK && projected) {
         error = rtcore_matrix_i16_check(&lstm->projection);
+    }
+    if (error == RTCORE_OK) {
+        error = check_peepholes(lstm);
     }
     return error;
 }

@@ -413,3 +413,32 @@ def test_an_lstm_is_compared_as_cell_and_output_together():
     assert tensors["rnn"].state_sqnr_db == pytest.approx(together) and tensors["rnn.cell"].state_sqnr_db is None
     assert [output.name for output in report.outputs] == ["y", "h_n", "c_n"]
     assert np.array_equal(h_n[0], y[:, -1]) and sqnr(seen["rnn:cell"][:, -1], c_n[0]) > 60
+
+
+@needs_emulator
+@pytest.mark.parametrize("weight_bits", [16, 8])
+def test_peepholes_and_coupled_gates_from_torch_to_the_cores(tmp_path, weight_bits):
+    """The module, its file, the generated C on emulated cores: the same bits, near the float module."""
+    torch = pytest.importorskip("torch", reason="torch is an optional extra: rtcore[torch]")
+    own = importlib.import_module("quantize.nn")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = own.LSTM(4, 7, batch_first=True, peephole=True)
+            self.second = own.LSTM(7, 5, batch_first=True, peephole=True, coupled=True)
+            self.head = torch.nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.head(self.second(self.first(x)[0])[0])
+
+    torch.manual_seed(SEED)
+    module = Net().eval()
+    frames = np.random.default_rng(SEED).standard_normal((4, 30, 4)).astype(np.float32)
+    quantize.quantize(module, frames, weight_bits=weight_bits).save(tmp_path / "net.safetensors")
+    qmodel = quantize.load(tmp_path / "net.safetensors")
+    for target in ("cortex-m0", "cortex-m4", "rv32imc"):
+        assert validate(qmodel, module, frames[:1], target=target).ok
+    found = sqnr(module(torch.from_numpy(frames)).detach().numpy(), Simulator(qmodel).run(frames))
+    print(f"int{weight_bits}: {found:.1f} dB")
+    assert found >= (75 if weight_bits == 16 else 40)

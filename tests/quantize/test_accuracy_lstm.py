@@ -57,6 +57,29 @@ def test_lstm_arithmetic_reaches_75_db(seed, units, scale, outputs, weight_bits)
 
 
 @pytest.mark.parametrize("weight_bits", [16, 8])
+@pytest.mark.parametrize("outputs", [0, 12])
+@pytest.mark.parametrize("form", [dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True)], ids=str)
+@pytest.mark.parametrize(("seed", "units", "scale"), [(0, 64, 1.0), (1, 33, 2.0), (2, 128, 3.0)])
+def test_peepholes_and_coupled_gates_reach_75_db(seed, units, scale, form, outputs, weight_bits):
+    rng = np.random.default_rng(seed)
+    graph = graph_of(lstm_node("rnn", "x", rng, 20, units, outputs, scale=scale, **form), 20)
+    found = state_sqnr(graph, rng.standard_normal((4, 100, 20)), weight_bits=weight_bits)
+    print(f"{found:.1f} dB")
+    assert found >= 75, f"{found:.1f} dB, seed {seed}"
+
+
+def test_a_peephole_holds_a_unit_by_its_cell():
+    """Units that forget by what their own cells say: candidates near 1, p_f of -2 on cells of 2 to 3."""
+    rng = np.random.default_rng(9)
+    node = lstm_node("rnn", "x", rng, 8, 16, peephole=True)
+    node.params["bias_ih"][16:48] += np.repeat([4, 2], 16)
+    node.params["weight_peephole"][16:32] = -2
+    found = state_sqnr(graph_of(node, 8), rng.standard_normal((1, 5000, 8)) + 0.2)
+    print(f"{found:.1f} dB")
+    assert found >= 75, f"{found:.1f} dB"
+
+
+@pytest.mark.parametrize("weight_bits", [16, 8])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize(("seed", "units"), [(0, 64), (1, 33), (3, 8)])
 def test_rnn_arithmetic_reaches_75_db(seed, units, activation, weight_bits):
@@ -98,12 +121,13 @@ def test_a_cell_that_outgrows_its_format_is_clipped_and_counted():
 
 
 @pytest.mark.parametrize(("weight_bits", "floor"), [(16, 75), (8, 40)])
-@pytest.mark.parametrize("kind", ["lstm", "projected", "tanh", "relu"])
+@pytest.mark.parametrize("kind", ["lstm", "projected", "peephole", "coupled", "coupled peephole", "tanh", "relu"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_end_to_end_against_the_float_net(kind, seed, weight_bits, floor):
     rng = np.random.default_rng(seed)
-    if kind in ("lstm", "projected"):
-        node = lstm_node("rnn", "x", rng, 20, 48, 24 if kind == "projected" else 0)
+    if kind not in ("tanh", "relu"):
+        form = dict(coupled="coupled" in kind, peephole="peephole" in kind)
+        node = lstm_node("rnn", "x", rng, 20, 48, 24 if kind == "projected" else 0, **form)
     else:
         node = rnn_node("rnn", "x", rng, 20, 48, kind)
     width = node.params["weight_hh"].shape[1]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from quantize import nn as own
 from quantize.errors import QuantizeError
 from quantize.float_run import run_graph
+from quantize.graph import lstm_form
 from quantize.torch_import import import_model
 from torch_models import BOTH, FC, FORMS, GRU, TWO, check, module, ops, randn, same, two_grus
 
@@ -251,6 +252,16 @@ def test_an_lstm_itself_returns_nested_states():
 def test_state_of_own_gru():
     model = module(lambda self, x, h: self.rnn(x, h), rnn=lambda: own.GRU(3, 4, "relu", False))
     check(model, (randn(5, 2, 3), randn(1, 2, 4)), (randn(7, 3, 3), randn(1, 3, 4)))
+
+
+@pytest.mark.parametrize("form", [{}, dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True)])
+def test_states_of_own_lstm(form):
+    model = module(lambda self, x, h, c: flat(*self.rnn(x, (h, c))), rnn=lambda: own.LSTM(3, 4, **form))
+    first = (randn(5, 2, 3), randn(1, 2, 4), randn(1, 2, 4))
+    graph = check(model, first, (randn(7, 3, 3), randn(1, 3, 4), randn(1, 3, 4)))
+    assert [a.layers for a in graph.signature.arguments[1:]] == [("rnn",), ("rnn:cell",)]
+    assert lstm_form(graph.nodes[0]) == (4, form.get("coupled", False))
+    assert ("weight_peephole" in graph.nodes[0].params) == form.get("peephole", False)
 
 
 def test_optional_state_left_out():

@@ -101,6 +101,17 @@ REFUSED = {
         {"fc": lambda: nn.Linear(3, 3), "w": lambda: nn.Parameter(randn(6, 2))},
         r"gru .*computes its weights",
     ),
+    "lstm with computed peepholes": (
+        lambda self, x: torch.ops.rtcore.lstm(x, None, None, self.w, self.u, None, None, self.fc(x)[0, 0], False, True)[
+            0
+        ],
+        {
+            "fc": lambda: nn.Linear(3, 6),
+            "w": lambda: nn.Parameter(randn(8, 3)),
+            "u": lambda: nn.Parameter(randn(8, 2)),
+        },
+        r"lstm .*computes its weights",
+    ),
     "constant on two new axes": (
         lambda self, x: x[..., :1, None] + self.p,
         {"p": lambda: nn.Parameter(randn(3, 4))},
@@ -500,7 +511,11 @@ def test_arguments_that_are_no_tensors():
         ),
         (np.zeros((2, 5, 3), np.float16), UnsupportedError, "dtype float16"),
         (np.zeros((2, 5, 3), object), UnsupportedError, "dtype object"),
-        ({"x": torch.zeros(2, 5, 3, dtype=torch.int32)}, QuantizeError, "integers are for an Embedding, all else takes"),
+        (
+            {"x": torch.zeros(2, 5, 3, dtype=torch.int32)},
+            QuantizeError,
+            "integers are for an Embedding, all else takes",
+        ),
         (np.zeros((2, 5, 4), np.float32), QuantizeError, "the model does not run on the sample: RuntimeError: .*"),
         ((np.zeros((2, 5, 3), np.float32),) * 2, QuantizeError, "the model does not run on the sample: TypeError"),
         (np.full((2, 5, 3), np.nan, np.float32), QuantizeError, r"argument 'x' holds nan at index \(0, 0, 0\)"),

@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import oracle
 from bits import assert_equal_bits
 from quantize.errors import PlanError
-from quantize.weights import finest_target, lossless_shift, quantize_matrix
+from quantize.weights import finest_target, lossless_shift, peephole_arrays, quantize_matrix
 from rtcore import DenseI16, Layer
 
 
@@ -60,6 +60,7 @@ def test_worst_inputs_reach_the_proven_bound_and_never_cross_it(seed, bits):
 
 
 @given(seed=st.integers(0, 2**32 - 1), bits=st.sampled_from([8, 16]))
+@example(seed=9166, bits=8)
 @settings(max_examples=100)
 def test_integers_are_the_nearest_at_the_rows_scale(seed, bits):
     rng = np.random.default_rng(seed)
@@ -72,7 +73,9 @@ def test_integers_are_the_nearest_at_the_rows_scale(seed, bits):
         assert Fraction(float(m.scale[r])) == expressed
     if bits == 8 and lossless_shift(w) is None:
         used = np.abs(m.weights.astype(int)).max(axis=1)
-        assert (used[np.abs(w).max(axis=1) > 2.0**-20] >= 126).all(), "an int8 row uses its whole range"
+        finest = np.maximum(2.0**-30, np.abs(b) * 2.0 ** (target - 45))  # that a row's mult * 2^-shift may be
+        free = np.abs(w).max(axis=1) / 127 * 2.0 ** (target - x_frac) > finest
+        assert (used[free] >= 126).all(), "an int8 row uses its whole range"
 
 
 def test_a_row_that_does_not_fit_int32_gets_int64():
@@ -115,3 +118,26 @@ def test_what_cannot_be_carried_is_named():
         quantize_matrix(np.array([[3.0]]), np.zeros(1), 0, 40, 16, None, "fc")
     with pytest.raises(PlanError, match=r"fc, row 0: bias 1e\+30 is too large beside weights of 1"):
         quantize_matrix(np.array([[1.0]]), np.array([1e30]), 15, 12, 16, None, "fc")
+
+
+@given(seed=st.integers(0, 2**32 - 1), cell_frac=st.integers(-1, 30))
+@settings(max_examples=100)
+def test_peepholes_keep_15_bits_and_their_products_are_proven(seed, cell_frac):
+    """Every weight within half a unit of its last place, no shift beyond the kernel's, |product| below 2^45."""
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal(9) * 2.0 ** rng.uniform(-12, cell_frac - 9, 9)
+    w[0] = 0
+    a = peephole_arrays(w, cell_frac, 22, "test")
+    integers, shift = a["peephole_weights"].astype(np.int64), a["peephole_shift"].astype(np.int64)
+    fracs = shift + 22 - cell_frac
+    assert shift.min() >= 0 and shift.max() <= 46 and np.abs(integers).max() <= 32767
+    assert (np.abs(integers * 2.0**-fracs - w) <= 2.0 ** -(fracs + 1.0)).all(), seed
+    assert ((np.abs(integers) >= 16383) | (shift == 46)).all(), seed
+    assert int(np.abs(integers).max()) * 2**30 < 2**45
+
+
+def test_a_peephole_beyond_its_products_is_named():
+    with pytest.raises(
+        PlanError, match=r"lstm a: the peephole weight -5000 \(element 1\) is too large beside cells of up"
+    ):
+        peephole_arrays(np.array([1.0, -5000.0]), 5, 22, "lstm a")

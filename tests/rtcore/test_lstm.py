@@ -15,13 +15,21 @@ from bits import assert_equal_bits
 from rtcore import LstmI16, Net, RnnI16
 from rtcore.tables import StateInput, state_parts, state_size
 
+LSTMS = {  # kind -> its forms
+    "lstm": {},
+    "projected": {},
+    "peephole": dict(peephole=True),
+    "coupled": dict(coupled=True),
+    "projected, coupled, peephole": dict(coupled=True, peephole=True),
+}
+
 
 def one(kind, rng, inputs=5, units=7, outputs=3, bits=None, acc=None):
     """Tables of a single layer, copied to an output."""
     b = nets.Builder(rng)
     x = b.input(inputs)
-    if kind in ("lstm", "projected"):
-        y = b.lstm(x, units, outputs if kind == "projected" else 0, bits, acc)
+    if kind in LSTMS:
+        y = b.lstm(x, units, outputs if "projected" in kind else 0, bits, acc, **LSTMS[kind])
         b.output(b.cell(y))
     else:
         y = b.rnn(x, units, kind, bits, acc)
@@ -42,7 +50,7 @@ def compare(tables, frames, initial, seed):
     return run
 
 
-@pytest.mark.parametrize("kind", ["lstm", "projected", "tanh", "relu"])
+@pytest.mark.parametrize("kind", [*LSTMS, "tanh", "relu"])
 @given(seed=st.integers(0, 2**32 - 1), inputs=st.integers(1, 19), units=st.integers(1, 19), outputs=st.integers(1, 9))
 @settings(max_examples=25)
 def test_the_oracles_bits(kind, seed, inputs, units, outputs):
@@ -53,18 +61,24 @@ def test_the_oracles_bits(kind, seed, inputs, units, outputs):
 
 
 @pytest.mark.parametrize("cell_frac", [-16, -9, 0, 6, 7, 8, 15])
-@pytest.mark.parametrize("kind", ["lstm", "projected"])
+@pytest.mark.parametrize("kind", LSTMS)
 def test_cells_at_the_ends_of_every_format(kind, cell_frac):
     """Gates forced open and shut, cells started at the ends of int16 and driven on: clipped, never wrapped."""
     rng = np.random.default_rng(cell_frac + 16)
     tables = one(kind, rng, 3, 8, 4, 16, 64)
     layer = tables.layers[0]
-    bias = np.concatenate([rng.choice([-(2**40), 2**40, 0], 8) for _ in range(4)])
-    for k in (0, 1):  # two units with all gates open, driven up and down
-        bias[[k, 8 + k, 24 + k]] = 2**40
-        bias[16 + k] = 2**40 if k else -(2**40)
-    ints = layer.ints | dict(cell_frac=cell_frac)
-    layer = replace(layer, ints=ints, arrays=layer.arrays | dict(input_bias=bias))
+    bias = np.stack([rng.choice([-(2**40), 2**40, 0], 8) for _ in range(4 - layer.ints["coupled"])])
+    for k in (0, 1):  # two units with all gates open (but i shut where it is 1 - f), driven up and down
+        bias[:, k] = 2**40
+        bias[-2, k] = 2**40 if k else -(2**40)
+        if layer.ints["coupled"]:
+            bias[0, k] = -(2**40)
+    arrays = layer.arrays | dict(input_bias=bias.ravel())
+    if layer.ints["peephole"]:  # the largest products there are, beside the largest sums
+        arrays["peephole_weights"] = rng.choice([-32767, 0, 32767], arrays["peephole_weights"].shape).astype(np.int16)
+        arrays["peephole_shift"] = rng.choice([0, 1, 30, 46], arrays["peephole_shift"].shape).astype(np.uint8)
+        arrays["peephole_weights"].reshape(-1, 8)[:, :2] = 0
+    layer = replace(layer, ints=layer.ints | dict(cell_frac=cell_frac), arrays=arrays)
     cell = replace(tables.layers[1], ints=tables.layers[1].ints)
     tables = replace(
         tables, layers=(layer, cell, *tables.layers[2:]), state_inputs=(StateInput("c0", (f"{layer.name}:cell",)),)
@@ -73,16 +87,16 @@ def test_cells_at_the_ends_of_every_format(kind, cell_frac):
     run = compare(tables, nets.random_frames(rng, tables, 12), initial, cell_frac)
     reached = run.state_trace[layer.name][0, :, :8]
     assert np.abs(reached.astype(np.int64)).max() <= 2**30
-    if cell_frac == 15:
+    if cell_frac == 15 and not layer.ints["coupled"]:  # (1 - i) c + i g stays between c and g
         assert reached[-1, 0] == -(2**30) and run.saturated[layer.name] > 0
 
 
-@pytest.mark.parametrize("kind", ["lstm", "projected", "tanh", "relu"])
+@pytest.mark.parametrize("kind", ["lstm", "projected", "coupled", "tanh", "relu"])
 def test_accumulators_are_those_of_the_proof(kind):
     """The worst inputs of every row give sums within the oracle's bounds, and reach them."""
     tables = one(kind, np.random.default_rng(3), 6, 5, 3)
     layer = tables.layers[0]
-    made = (LstmI16 if kind in ("lstm", "projected") else RnnI16)(layer)
+    made = (LstmI16 if kind in LSTMS else RnnI16)(layer)
     arrays = [layer.arrays[f"input_{name}"] for name in ("weights", "bias", "mult", "shift")]
     bounds = oracle.worst_sums(*(a.tolist() for a in arrays))
     read = layer.arrays["recurrent_weights"].shape[1]
@@ -130,6 +144,14 @@ def test_states_are_vectors_of_parts():
         ("projected", dict(state_frac=31), "shift"),
         ("lstm", dict(input_weights=np.full((28, 5), -32768, np.int16)), "-32768"),
         ("projected", dict(projection_mult=np.zeros(3, np.int16)), "mult"),
+        ("lstm", dict(coupled=1), "input_weights has shape"),
+        ("lstm", dict(coupled=2), "input_weights has shape"),
+        ("lstm", dict(peephole=1), "peephole_weights is missing"),
+        ("peephole", dict(peephole_shift=np.zeros(14, np.uint8)), "peephole_shift has shape"),
+        ("peephole", dict(peephole_shift=np.full(21, 47, np.uint8)), "shift"),
+        ("peephole", dict(peephole_weights=np.zeros(21, np.int8)), "peephole_weights is int8"),
+        ("peephole", dict(peephole_weights=np.full(21, -32768, np.int16)), "-32768"),
+        ("coupled", dict(coupled=0), "input_weights has shape"),
         ("tanh", dict(activation=1), "activation"),
         ("tanh", dict(state_frac=16), "shift"),
         ("relu", dict(shift=32), "shift"),
