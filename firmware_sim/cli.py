@@ -1,9 +1,10 @@
-"""The command `rtcore`: quantize, generate, simulate, validate, demo.
+"""The command `rtcore`: quantize, generate, simulate, validate, analyze, demo.
 
 Exit status 0: done, and the check passed; 1: the check failed; 2: the input is wrong, said in one message on stderr.
 Tables go to stdout, or one JSON document with --json; progress goes to stderr, and only to a terminal.
 
-Neighbours: `quantize` and `compare.py` (do the work), `report.py` (prints and writes), `demo.py`.
+Neighbours: `quantize`, `compare.py` and `costs.py` (do the work), `report.py` and `costs_report.py` (print and
+write), `demo.py`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from rich.text import Text
 
 import quantize as q
 import rtcore
-from firmware_sim import demo, report
+from firmware_sim import costs_report, demo, report
 from firmware_sim.compare import MIN_SQNR_DB, validate
+from firmware_sim.costs import Budget, analyze
 from firmware_sim.emulator import EmulatorError
 from firmware_sim.simulator import Simulator
 from firmware_sim.toolchain import CORES, TARGETS, ToolchainError, find_target
@@ -37,6 +39,7 @@ from rtcore.tables import ACTIVATIONS, Layer, Tables
 
 WRONG_INPUT = 2
 TARGET_HELP = f"host, or an emulated core: {', '.join(TARGETS)}."
+CORES_HELP = f"A core, or several by repeating this: {', '.join(TARGETS)}."
 INT32_MAX = 2**31 - 1
 
 
@@ -284,6 +287,56 @@ def validate_command(
         click.echo(found.to_json())
     else:
         report.print_report(found)
+    context.exit(0 if found.ok else 1)
+
+
+# --------------------------------------------------------------------------------------------------------- analyze --
+
+
+@main.command(name="analyze")
+@click.argument("model")
+@click.option("--target", "targets", multiple=True, default=("cortex-m4",), show_default=True, help=CORES_HELP)
+@click.option("--core", help="Whose kernels, where not the target's own: portable.")
+@click.option("--clock", type=float, help="MHz of the core; with --frame: what share of a frame the net takes.")
+@click.option("--frame", type=float, help="Milliseconds between two frames.")
+@click.option("--load", type=float, default=100, show_default=True, help="Percent of a frame that are allowed.")
+@click.option("--flash", type=int, help="Bytes of flash that are allowed.")
+@click.option("--ram", type=int, help="Bytes of RAM that are allowed: state, buffers and stack.")
+@click.option("--png", help="A picture to write: time, flash, RAM, the arena.")
+@json_option
+@click.pass_context
+def analyze_command(
+    context: click.Context,
+    model: str,
+    targets: tuple[str, ...],
+    core: str | None,
+    clock: float | None,
+    frame: float | None,
+    load: float,
+    flash: int | None,
+    ram: int | None,
+    png: str | None,
+    as_json: bool,
+) -> None:
+    """What a fixed-point net costs on a core: flash, RAM, stack, instructions, estimated cycles, layer by layer.
+
+    Exit status 1 when the golden bits differ or a limit given here is exceeded.
+    """
+    if png:
+        check_folder(png)
+    budget = Budget(
+        None if clock is None else 1e6 * clock, None if frame is None else 1e-3 * frame, load / 100, flash, ram
+    )
+    qmodel = q.load(model)
+    with progress_bar() as notify:
+        notify(f"analyzing {model}", 0, 1)
+        found = analyze(qmodel, targets, budget, core)
+        if png:
+            costs_report.write_png(found, png)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        costs_report.print_analysis(found)
     context.exit(0 if found.ok else 1)
 
 

@@ -185,6 +185,22 @@ class Emulator:
                 self._core.hook_del(hook)
             self._core.ctl_flush_tb()
 
+    @contextlib.contextmanager
+    def following(self, enter: Callable[[int, int], None]):
+        """While this context is open, enter(address, bytes) is called when a block of instructions is about to run."""
+        hook = self._core.hook_add(
+            self._unicorn.UC_HOOK_BLOCK, lambda _core, address, size, _data: enter(address, size)
+        )
+        try:
+            yield
+        finally:
+            self._core.hook_del(hook)
+
+    @property
+    def link(self) -> int:
+        """Where the function that is just being entered will return to."""
+        return self._core.reg_read(self._link) & ~self.architecture.code_bit
+
     # ------------------------------------------------------------------------------------------------------ memory --
 
     def symbol(self, name: str) -> Symbol:

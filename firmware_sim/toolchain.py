@@ -152,7 +152,7 @@ def build_firmware(
     files = render(tables, name, selftest=selftest, core=core)
     board = {path.name: path.read_bytes() for path in sorted(BOARD.iterdir()) if path.is_file()}
     defines = _board_defines(tables, name)
-    kept = [f"{name}_{function}" for function in _api(tables, selftest)] + ["board_state", "board_io", "board_parts"]
+    kept = [f"{name}_{function}" for function in api(tables, selftest)] + ["board_state", "board_io", "board_parts"]
     link = [*found.link, "-Wl,-e,board_reset", *(f"-Wl,-u,{symbol}" for symbol in kept)]
     key = _key(_zig_version(), found.compile, link, defines, files, board)
     elf = cache_dir() / "firmware" / f"{name}-{target}-{key}.elf"
@@ -172,8 +172,8 @@ def build_firmware(
     return Firmware(elf, found, name)
 
 
-def _api(tables: Tables, selftest: Golden | None) -> list[str]:
-    """The functions of a net that the link must keep."""
+def api(tables: Tables, selftest: Golden | None = None) -> list[str]:
+    """The functions of a net, without its prefix: what the link must keep."""
     functions = ["check", "reset", "reset_with", "step"]
     functions += ["set_state"] if tables.state_inputs else []
     functions += ["get_state"] if tables.states else []

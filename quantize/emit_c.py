@@ -250,6 +250,17 @@ def layer_ids(tables: Tables) -> dict[str, str]:
     return identifiers([layer.name for layer in tables.layers], reserved=ports | numbered)
 
 
+def footprint(tables: Tables, name: str = "net") -> tuple[dict[str, int], int]:
+    """(layer name -> bytes of its tables in flash as they are packed for C, bytes of scratch in NAME_state)."""
+    context = _context(tables, name, "", None)
+    sizes = {array.id: array.nbytes for array in context["arrays"]}
+    found = {}
+    for layer, call in zip(tables.layers, context["calls"], strict=True):
+        packed = sum(sizes[id_] for _, _, members in call.matrices for id_ in members.values())
+        found[layer.name] = packed + sum(array.nbytes for array in call.arrays.values())
+    return found, 2 * context["scratch"]
+
+
 def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
     """The arguments of NAME_get_state: (name, its rows, see StatePart). First the model's state inputs, which are the
     arguments of NAME_set_state, then every row that no state input sets."""
