@@ -35,6 +35,7 @@ from firmware_sim.toolchain import CORES, TARGETS, ToolchainError, find_target
 from quantize import FormatError, QuantizedModel, QuantizeError
 from quantize.files import write_whole
 from quantize.graph import Signature
+from quantize.package import PACKAGES
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
 WRONG_INPUT = 2
@@ -186,12 +187,13 @@ def print_summary(qmodel: QuantizedModel, console: Console) -> None:
 @click.option(
     "--core", default="portable", show_default=True, help=f"Whose kernels: {', '.join(CORES)} (M4, M7, M33 with DSP)."
 )
+@click.option("--package", type=click.Choice(PACKAGES), help="A self-contained package; single is one .c and one .h.")
 @json_option
-def generate(model: str, output: str, name: str, core: str, as_json: bool) -> None:
+def generate(model: str, output: str, name: str, core: str, package: str | None, as_json: bool) -> None:
     """Write the C of a fixed-point net: header, weights, step, golden vectors, kernels, build files."""
     check_folder(output)
     qmodel = q.load(model)
-    paths = [str(path) for path in q.generate(qmodel, output, name, core)]
+    paths = [str(path) for path in q.generate(qmodel, output, name, core, package)]
     if as_json:
         print_json({"digest": qmodel.digest, "files": paths})
         return

@@ -148,6 +148,15 @@ def test_generate_writes_c(run, files):
     assert status == 0 and any(path.endswith("net.h") for path in json.loads(out)["files"])
 
 
+def test_generate_writes_packages(run, files):
+    status, out, err = run("generate", "one.safetensors", "-o", "arduino", "--name", "voice", "--package", "arduino")
+    assert (
+        (status, err) == (0, "") and "library.properties" in out and (files / "arduino/src/voice_selftest.c").is_file()
+    )
+    status, _, err = run("generate", "one.safetensors", "-o", "arduino", "--package", "bazel")
+    assert status == 2 and "'bazel' is not one of 'cmake', 'arduino'" in err
+
+
 def test_simulate_gives_what_the_simulator_gives(run, files):
     status, out, err = run("simulate", "one.safetensors", "--input", "x.npy", "--output", "y.npy")
     assert (status, err) == (0, "") and "float32 [2, 15, 2]" in out
