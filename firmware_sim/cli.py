@@ -30,6 +30,7 @@ from firmware_sim import costs_report, demo, report
 from firmware_sim.compare import MIN_SQNR_DB, validate
 from firmware_sim.costs import Budget, analyze
 from firmware_sim.emulator import EmulatorError
+from firmware_sim.qemu import PROGRAM
 from firmware_sim.simulator import Simulator
 from firmware_sim.toolchain import CORES, TARGETS, ToolchainError, find_target
 from quantize import FormatError, QuantizedModel, QuantizeError
@@ -39,7 +40,7 @@ from quantize.package import PACKAGES
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
 WRONG_INPUT = 2
-TARGET_HELP = f"host, or an emulated core: {', '.join(TARGETS)}."
+TARGET_HELP = f"host, an emulated core ({', '.join(TARGETS)}), or qemu:CORE where {PROGRAM} is installed."
 CORES_HELP = f"A core, or several by repeating this: {', '.join(TARGETS)}."
 INT32_MAX = 2**31 - 1
 

@@ -27,7 +27,7 @@ from firmware_sim.emulator import Emulator
 from firmware_sim.engines import OUTPUT_REGISTER, McuEngine
 from firmware_sim.stack import StackError, StackReader
 from firmware_sim.timing import ASSUMPTION, TIMINGS, Range
-from firmware_sim.toolchain import api, build_firmware, find_target
+from firmware_sim.toolchain import TARGETS, api, build_firmware, find_target
 from quantize.emit_c import Golden, footprint, state_groups
 from quantize.errors import QuantizeError
 from quantize.golden import golden_vectors
@@ -195,7 +195,8 @@ def analyze(
     if not targets:
         raise QuantizeError("analyze: no target given")
     for target in targets:
-        find_target(target)
+        if find_target(target).machine:
+            raise QuantizeError(f"analyze: {target} has no timing; costs are those of {', '.join(TARGETS)}")
     golden = golden_vectors(tables, FRAMES)
     return Analysis(
         digest="" if bare else model.digest,

@@ -14,6 +14,10 @@ __attribute__((noinline)) void board_idle(void) {
 }
 
 void board_reset(void) {
+#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+    *(volatile uint32_t *)0xE000ED88U = 0x00F00000U; /* CPACR: code may use the FPU and the vector unit */
+    __asm__ volatile("dsb\n\tisb");
+#endif
     for (volatile uint32_t *p = board_bss_start; p < board_bss_end; p++) {
         *p = 0;
     }
