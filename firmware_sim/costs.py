@@ -253,8 +253,13 @@ def _owner(tables: Tables, name: str) -> str:
 
 
 def macs(layer: Any) -> int:
-    """Multiply-accumulates of the matrices of a layer in one step."""
-    return sum(array.size for array in layer.arrays.values() if array.ndim == 2)
+    """Multiply-accumulates of a layer's weights in one step."""
+    return _calls(layer) * sum(array.size for name, array in layer.arrays.items() if name.endswith("weights"))
+
+
+def _calls(layer: Any) -> int:
+    """Calls of kernels that a layer makes in one step."""
+    return layer.ints.get("rows", 1)
 
 
 def _shape(tables: Tables, layer: Any) -> str:
@@ -275,7 +280,7 @@ def _core_cost(tables: Tables, target: str, core: str | None, golden: Golden) ->
     engine = McuEngine(tables, firmware)
     code = Code(engine.board)
     timing = TIMINGS[target]
-    follower = _Follower(engine.board, len(tables.layers))
+    follower = _Follower(engine.board, [_calls(layer) for layer in tables.layers])
     worst: list[tuple[int, Range]] = []
     total, frames, equal = 0, 0, True
     if golden.initial is not None:
@@ -293,7 +298,8 @@ def _core_cost(tables: Tables, target: str, core: str | None, golden: Golden) ->
         states = engine.get_state()
         pairs = zip(tables.states, golden.states, strict=True)
         equal = equal and all(np.array_equal(states[layer.name], state) for layer, state in pairs)
-    weights, scratch = footprint(tables, NAME)
+    own = firmware.target.core if core is None else core
+    weights, scratch = footprint(tables, NAME, own)
     layers = tuple(
         LayerCost(
             name=layer.name,
@@ -308,7 +314,6 @@ def _core_cost(tables: Tables, target: str, core: str | None, golden: Golden) ->
         for layer, (instructions, cycles) in zip(tables.layers, worst[1:], strict=True)
     )
     step = LayerCost(f"{NAME}_step", "", "", 0, 0, 0, *worst[0])
-    own = firmware.target.core if core is None else core
     return CoreCost(
         target=target,
         kernels=own,
@@ -330,10 +335,10 @@ class _Follower:
     """Blocks executed in one NAME_step, told apart by the layer they belong to: from the entry of its kernel to the
     return from it."""
 
-    def __init__(self, board: Emulator, layers: int):
+    def __init__(self, board: Emulator, calls: list[int]):
         self.kernels = {board.symbols[name].address for name in OUTPUT_REGISTER if name in board.symbols}
         self.board = board
-        self.layers = layers
+        self.calls = calls  # of kernels, layer by layer
         self.reset()
 
     def reset(self) -> None:
@@ -360,11 +365,12 @@ class _Follower:
     def finish(self) -> list[Counter]:
         """(address, bytes, whether it went elsewhere than on) -> times: NAME_step's own, then layer by layer."""
         self.count(self.last, True)
-        found = self.blocks
-        if len(found) - 1 != self.layers:
-            raise RuntimeError(f"{len(found) - 1} kernels ran in a step of {self.layers} layers")
+        step, *kernels = self.blocks
+        if len(kernels) != sum(self.calls):
+            raise RuntimeError(f"{len(kernels)} kernels ran in a step whose layers call {sum(self.calls)}")
         self.reset()
-        return found
+        ran = iter(kernels)
+        return [step, *(sum((next(ran) for _ in range(calls)), Counter()) for calls in self.calls)]
 
 
 def _priced(code: Code, timing: Any, blocks: Counter) -> tuple[int, Range]:

@@ -269,14 +269,15 @@ def layer_ids(tables: Tables) -> dict[str, str]:
     return identifiers([layer.name for layer in tables.layers], reserved=ports | numbered)
 
 
-def footprint(tables: Tables, name: str = "net") -> tuple[dict[str, int], int]:
-    """(layer name -> bytes of its tables in flash as they are packed for C, bytes of scratch in NAME_state)."""
-    context = _context(tables, name, "", None)
+def footprint(tables: Tables, name: str = "net", core: str = "portable") -> tuple[dict[str, int], int]:
+    """(layer name -> bytes of its tables in flash as they are packed for a core, bytes of scratch in NAME_state)."""
+    context = net_context(tables, name, digest="", selftest=None, core=core)
     sizes = {array.id: array.nbytes for array in context["arrays"]}
     found = {}
     for layer, call in zip(tables.layers, context["calls"], strict=True):
-        packed = sum(sizes[id_] for _, _, members in call.matrices for id_ in members.values())
-        found[layer.name] = packed + sum(array.nbytes for array in call.arrays.values())
+        members = [member for _, _, matrix in call.matrices for member in matrix.values()]
+        members += [array.id for array in call.arrays.values()]
+        found[layer.name] = sum(sizes.get(member, 0) for member in members)
     return found, 2 * context["scratch"]
 
 

@@ -93,11 +93,9 @@ def called_kernels(net: str, core: str = "portable") -> list[str]:
     texts = {file: _build.kernel_path(file, core).read_text() for file in kernel_files()}
     prototype = re.compile(r"^[a-z][^;{}#]*\);", re.M)
     bodies = {file: prototype.sub("", re.sub(r"/\*.*?\*/", "", text, flags=re.S)) for file, text in texts.items()}
+    definition = re.compile(r"^(?:(?!static)[a-z][^;={}()#]*\b|[A-Z]\w*\()(rtcore_\w+)[(,]", re.M)  # some by a macro
     homes = {
-        function: file
-        for file, text in bodies.items()
-        if file.endswith(".c")
-        for function in re.findall(r"^(?!static)[a-z][^;={}()#]*\b(rtcore_\w+)\(", text, re.M)
+        function: file for file, text in bodies.items() if file.endswith(".c") for function in definition.findall(text)
     }
     found: dict[str, None] = {}
     waiting = [net]

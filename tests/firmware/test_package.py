@@ -122,6 +122,17 @@ def test_only_the_kernels_that_are_called_come_along():
     assert {f.removeprefix("src/voice_") for f in files if "rtcore" in f} <= set(kernel_files())
 
 
+@pytest.mark.parametrize("core", _build.CORES)
+def test_every_kernel_that_is_called_comes_along(core, tmp_path):
+    """Linked together, a package lacks nothing but what the compiler's library has."""
+    gcc = tool("arm-none-eabi-gcc")
+    for k, (what, tables) in enumerate(some_nets().items()):
+        options = ["-mcpu=cortex-m4", "-mthumb", "-O1", "-std=c99", "-nostdlib", "-r", "-o", "all.o"]
+        succeeds([gcc, *options, *sources(package("cmake", tmp_path / f"{k}", tables=tables, core=core))], tmp_path)
+        missing = [line.split()[-1] for line in succeeds(["arm-none-eabi-nm", "-u", "all.o"], tmp_path).splitlines()]
+        assert all(name.startswith("__") or name in ("memset", "memcpy") for name in missing), f"{what}: {missing}"
+
+
 def test_unknown_packages_and_names_are_refused(tmp_path):
     with pytest.raises(QuantizeError, match="unknown package 'bazel'; packages are cmake, arduino"):
         generate_package(net(), tmp_path / "out", "voice", "bazel")
