@@ -110,7 +110,6 @@ def test_every_target_has_a_timing():
 
 def nets():
     found = {
-        "rnnoise": rnnoise_net(rng(), 16, 64),
         "memory": memory_net(rng(), 8, 64),
         "functions": function_net(rng(), 5, 1),
     }

@@ -16,7 +16,7 @@ import pytest
 
 from firmware_sim.emulator import Emulator
 from firmware_sim.toolchain import BOARD, SCRIPT, TARGETS, Firmware
-from nets import Builder, memory_net, random_tables, rnnoise_net
+from nets import Builder, function_net, memory_net, random_tables, rnnoise_net
 from quantize.emit_c import kernel_files, render
 from quantize.errors import QuantizeError
 from quantize.golden import golden_vectors
@@ -71,10 +71,10 @@ def sources(folder):
 
 
 def some_nets():
-    """Every recurrent kind, functions, a net without a recurrent layer, one without tables, one that copies."""
-    found = {f"random {seed}": net(seed) for seed in (0, 2, 5)}
-    found["feedforward"] = net(7, memory=False)
+    """A random net, one without a recurrent layer, every recurrent kind, every function, one without tables."""
+    found = {"random": net(5), "feedforward": net(7, memory=False)}
     found["recurrent"] = memory_net(np.random.default_rng(SEED), 8, 32)
+    found["functions"] = function_net(np.random.default_rng(SEED), 5, 1)
     b = Builder(np.random.default_rng(SEED))
     b.output(b.input(1))
     return found | {"copy": b.tables()}
