@@ -1,6 +1,6 @@
 # Everything runs in an environment of the project's own, made on first use from constraints.txt.
 #   make demo      the whole path on real data: train, quantize, generate C, emulate a Cortex-M4, compare
-#   make test      every test but the exhaustive sweeps;  make test-all adds them
+#   make test      every test but the exhaustive sweeps, and what was skipped for want of a tool;  make test-all adds them
 #   make sanitize  the test suite's numpy part under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make bench     host speed, side by side, to build/bench
 #   make lint      ruff and clang-format
@@ -22,10 +22,10 @@ demo: $(VENV)/.installed
 	$(BIN)/rtcore demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 -rs
 
 test-all: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -rs
 
 sanitize: $(VENV)/.installed
 	$(BIN)/python tools/sanitize.py

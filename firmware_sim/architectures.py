@@ -22,6 +22,7 @@ class Architecture:
     vectors:     whether the core loads stack pointer and entry from the table board_vectors; otherwise it starts at
                  board_reset, which sets its stack itself.
     is_wide:     first halfword -> whether the instruction has 32 bits; all others have 16.
+    decoder:     capstone's names of the instruction set and of its modes.
     """
 
     arch: str
@@ -35,6 +36,7 @@ class Architecture:
     code_bit: int
     vectors: bool
     is_wide: Callable[[int], bool]
+    decoder: tuple[str, tuple[str, ...]]
 
     def instructions(self, code: bytes) -> int:
         """Number of instructions in a run of code."""
@@ -62,6 +64,7 @@ THUMB = Architecture(
     code_bit=1,
     vectors=True,
     is_wide=lambda halfword: halfword >> 11 >= 29,  # the top five bits are 29, 30 or 31
+    decoder=("CS_ARCH_ARM", ("CS_MODE_THUMB", "CS_MODE_MCLASS")),
 )
 
 RISCV32 = Architecture(
@@ -76,4 +79,5 @@ RISCV32 = Architecture(
     code_bit=0,
     vectors=False,
     is_wide=lambda halfword: halfword & 3 == 3,
+    decoder=("CS_ARCH_RISCV", ("CS_MODE_RISCV32", "CS_MODE_RISCVC")),
 )

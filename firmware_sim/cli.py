@@ -1,9 +1,10 @@
-"""The command `rtcore`: quantize, generate, simulate, validate, demo.
+"""The command `rtcore`: quantize, generate, simulate, validate, analyze, demo.
 
 Exit status 0: done, and the check passed; 1: the check failed; 2: the input is wrong, said in one message on stderr.
 Tables go to stdout, or one JSON document with --json; progress goes to stderr, and only to a terminal.
 
-Neighbours: `quantize` and `compare.py` (do the work), `report.py` (prints and writes), `demo.py`.
+Neighbours: `quantize`, `compare.py` and `costs.py` (do the work), `report.py` and `costs_report.py` (print and
+write), `demo.py`.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from rich.text import Text
 
 import quantize as q
 import rtcore
-from firmware_sim import demo, report
+from firmware_sim import costs_report, demo, report
 from firmware_sim.compare import MIN_SQNR_DB, validate
+from firmware_sim.costs import Budget, analyze
 from firmware_sim.emulator import EmulatorError
+from firmware_sim.qemu import PROGRAM
 from firmware_sim.simulator import Simulator
 from firmware_sim.toolchain import CORES, TARGETS, ToolchainError, find_target
 from quantize import FormatError, QuantizedModel, QuantizeError
 from quantize.files import write_whole
 from quantize.graph import Signature
+from quantize.package import PACKAGES
 from rtcore.tables import ACTIVATIONS, Layer, Tables
 
 WRONG_INPUT = 2
-TARGET_HELP = f"host, or an emulated core: {', '.join(TARGETS)}."
+TARGET_HELP = f"host, an emulated core ({', '.join(TARGETS)}), or qemu:CORE where {PROGRAM} is installed."
+CORES_HELP = f"A core, or several by repeating this: {', '.join(TARGETS)}."
 INT32_MAX = 2**31 - 1
 
 
@@ -186,12 +191,13 @@ def print_summary(qmodel: QuantizedModel, console: Console) -> None:
 @click.option(
     "--core", default="portable", show_default=True, help=f"Whose kernels: {', '.join(CORES)} (M4, M7, M33 with DSP)."
 )
+@click.option("--package", type=click.Choice(PACKAGES), help="A self-contained package; single is one .c and one .h.")
 @json_option
-def generate(model: str, output: str, name: str, core: str, as_json: bool) -> None:
+def generate(model: str, output: str, name: str, core: str, package: str | None, as_json: bool) -> None:
     """Write the C of a fixed-point net: header, weights, step, golden vectors, kernels, build files."""
     check_folder(output)
     qmodel = q.load(model)
-    paths = [str(path) for path in q.generate(qmodel, output, name, core)]
+    paths = [str(path) for path in q.generate(qmodel, output, name, core, package)]
     if as_json:
         print_json({"digest": qmodel.digest, "files": paths})
         return
@@ -287,6 +293,56 @@ def validate_command(
         click.echo(found.to_json())
     else:
         report.print_report(found)
+    context.exit(0 if found.ok else 1)
+
+
+# --------------------------------------------------------------------------------------------------------- analyze --
+
+
+@main.command(name="analyze")
+@click.argument("model")
+@click.option("--target", "targets", multiple=True, default=("cortex-m4",), show_default=True, help=CORES_HELP)
+@click.option("--core", help="Whose kernels, where not the target's own: portable.")
+@click.option("--clock", type=float, help="MHz of the core; with --frame: what share of a frame the net takes.")
+@click.option("--frame", type=float, help="Milliseconds between two frames.")
+@click.option("--load", type=float, default=100, show_default=True, help="Percent of a frame that are allowed.")
+@click.option("--flash", type=int, help="Bytes of flash that are allowed.")
+@click.option("--ram", type=int, help="Bytes of RAM that are allowed: state, buffers and stack.")
+@click.option("--png", help="A picture to write: time, flash, RAM, the arena.")
+@json_option
+@click.pass_context
+def analyze_command(
+    context: click.Context,
+    model: str,
+    targets: tuple[str, ...],
+    core: str | None,
+    clock: float | None,
+    frame: float | None,
+    load: float,
+    flash: int | None,
+    ram: int | None,
+    png: str | None,
+    as_json: bool,
+) -> None:
+    """What a fixed-point net costs on a core: flash, RAM, stack, instructions, estimated cycles, layer by layer.
+
+    Exit status 1 when the golden bits differ or a limit given here is exceeded.
+    """
+    if png:
+        check_folder(png)
+    budget = Budget(
+        None if clock is None else 1e6 * clock, None if frame is None else 1e-3 * frame, load / 100, flash, ram
+    )
+    qmodel = q.load(model)
+    with progress_bar() as notify:
+        notify(f"analyzing {model}", 0, 1)
+        found = analyze(qmodel, targets, budget, core)
+        if png:
+            costs_report.write_png(found, png)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        costs_report.print_analysis(found)
     context.exit(0 if found.ok else 1)
 
 

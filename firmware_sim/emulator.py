@@ -58,7 +58,42 @@ class Sizes:
         return self.code + self.tables
 
 
-class Emulator:
+class Image:
+    """A linked firmware as its file describes it: symbols, sections, and the memory they lie in."""
+
+    def __init__(self, firmware: Firmware):
+        require("elftools")
+        self.firmware = firmware
+        self.architecture = firmware.target.architecture
+        self.symbols, self.sections, self.segments = _read_elf(firmware)
+
+    def symbol(self, name: str) -> Symbol:
+        """The symbol of that name. Raises KeyError naming the firmware's file."""
+        if name not in self.symbols:
+            raise KeyError(f"{self.firmware.elf} has no symbol {name}")
+        return self.symbols[name]
+
+    def place_of(self, address: int) -> str:
+        """The function that an address lies in, with the offset; "no function" outside of all."""
+        for symbol in self.symbols.values():
+            if symbol.function and symbol.address <= address < symbol.address + symbol.size:
+                return f"{symbol.name}+{address - symbol.address:#x}"
+        return "no function"
+
+    def sizes(self) -> Sizes:
+        """What the net costs in flash and RAM."""
+        return Sizes(
+            code=self.sections.get(".text", 0),
+            tables=self.sections.get(".rodata", 0),
+            ram=self.symbol("board_state").size,
+        )
+
+    def address(self, where: str | int) -> int:
+        """The address of a symbol, or the address itself."""
+        return self.symbol(where).address if isinstance(where, str) else where
+
+
+class Emulator(Image):
     """One board, reset and waiting for calls.
 
     firmware: from `toolchain.build_firmware`. Raises ToolchainError when unicorn or pyelftools is not installed.
@@ -69,10 +104,9 @@ class Emulator:
         require("unicorn", "elftools")
         import unicorn  # noqa: PLC0415 (optional package)
 
-        self.firmware = firmware
-        self.architecture = architecture = firmware.target.architecture
+        super().__init__(firmware)
+        architecture = self.architecture
         constants = importlib.import_module(architecture.constants)
-        self.symbols, self.sections, segments = _read_elf(firmware)
         self.instructions = 0
         self._unicorn = unicorn
         self._registers = [getattr(constants, name) for name in architecture.arguments]
@@ -83,7 +117,7 @@ class Emulator:
         modes = sum(getattr(unicorn, mode) for mode in architecture.modes)
         self._core = unicorn.Uc(getattr(unicorn, architecture.arch), modes)
         self._core.ctl_set_cpu_model(getattr(constants, firmware.target.model))
-        for address, size, data, writable in segments:
+        for address, size, data, writable in self.segments:
             access = unicorn.UC_PROT_WRITE if writable else unicorn.UC_PROT_EXEC
             self._core.mem_map(address, -(-size // PAGE) * PAGE, unicorn.UC_PROT_READ | access)
             self._core.mem_write(address, data)
@@ -185,43 +219,35 @@ class Emulator:
                 self._core.hook_del(hook)
             self._core.ctl_flush_tb()
 
+    @contextlib.contextmanager
+    def following(self, enter: Callable[[int, int], None]):
+        """While this context is open, enter(address, bytes) is called when a block of instructions is about to run."""
+        hook = self._core.hook_add(
+            self._unicorn.UC_HOOK_BLOCK, lambda _core, address, size, _data: enter(address, size)
+        )
+        try:
+            yield
+        finally:
+            self._core.hook_del(hook)
+
+    @property
+    def link(self) -> int:
+        """Where the function that is just being entered will return to."""
+        return self._core.reg_read(self._link) & ~self.architecture.code_bit
+
     # ------------------------------------------------------------------------------------------------------ memory --
-
-    def symbol(self, name: str) -> Symbol:
-        """The symbol of that name. Raises KeyError naming the firmware's file."""
-        if name not in self.symbols:
-            raise KeyError(f"{self.firmware.elf} has no symbol {name}")
-        return self.symbols[name]
-
-    def place_of(self, address: int) -> str:
-        """The function that an address lies in, with the offset; "no function" outside of all."""
-        for symbol in self.symbols.values():
-            if symbol.function and symbol.address <= address < symbol.address + symbol.size:
-                return f"{symbol.name}+{address - symbol.address:#x}"
-        return "no function"
 
     def read(self, where: str | int, size: int) -> bytes:
         """Bytes from the start of a symbol, or from an address."""
-        return bytes(self._core.mem_read(self._address(where), size))
+        return bytes(self._core.mem_read(self.address(where), size))
 
     def write(self, where: str | int, data: bytes) -> None:
         """Bytes to the start of a symbol, or to an address; flash included."""
-        address = self._address(where)
+        address = self.address(where)
         self._core.mem_write(address, bytes(data))
         if address < self._stack_bottom:  # flash: blocks may have been translated, and counted, from what was there
             self._core.ctl_flush_tb()
             self._lengths.clear()
-
-    def _address(self, where: str | int) -> int:
-        return self.symbol(where).address if isinstance(where, str) else where
-
-    def sizes(self) -> Sizes:
-        """What the net costs in flash and RAM."""
-        return Sizes(
-            code=self.sections.get(".text", 0),
-            tables=self.sections.get(".rodata", 0),
-            ram=self.symbol("board_state").size,
-        )
 
 
 def _read_elf(firmware: Firmware):

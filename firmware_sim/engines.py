@@ -2,7 +2,7 @@
 
 Everything here is raw: int16 frames, int32 states. Both engines give the same bits, per layer and per step.
 Neighbours: `simulator.py` (floats, axes and checks, in front of an engine), `rtcore.Net` (the host runtime),
-`emulator.py` and `toolchain.py` (the firmware).
+`emulator.py`, `qemu.py` and `toolchain.py` (the firmware).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from firmware_sim.emulator import Emulator
+from firmware_sim.qemu import Qemu
 from firmware_sim.toolchain import Firmware, state_arrays
 from quantize.plan import STATE_EXTRA
 from rtcore import Net
@@ -137,7 +138,7 @@ class McuEngine:
     def __init__(self, tables: Tables, firmware: Firmware):
         self.tables = tables
         self.name = firmware.name
-        self.board = Emulator(firmware)
+        self.board = Qemu(firmware) if firmware.target.machine else Emulator(firmware)
         self.state = self.board.symbol("board_state").address
         self.inputs, end = _buffers(self.board.symbol("board_io").address, [tables.tensors[x] for x in tables.inputs])
         self.outputs, self.free = _buffers(end, [tables.tensors[y] for y in tables.outputs])
@@ -224,7 +225,7 @@ def _buffers(address: int, tensors: list) -> tuple[list[tuple[int, int]], int]:
     return places, address
 
 
-def _kernel_calls(tables: Tables, layer: Layer) -> tuple[int, int]:
+def kernel_calls(tables: Tables, layer: Layer) -> tuple[int, int]:
     """(calls of kernels that a layer makes in a step, calls per row, the last of which writes its output)."""
     per_row = 1
     if layer.kind == "begin_i16":
@@ -242,7 +243,7 @@ class _Recorder:
     def __init__(self, engine: McuEngine, streams: int, steps: int):
         self.engine = engine
         self.tables = engine.tables
-        self.calls = [_kernel_calls(self.tables, layer) for layer in self.tables.layers]
+        self.calls = [kernel_calls(self.tables, layer) for layer in self.tables.layers]
         self.targets: list[list[int]] = []  # of the layers entered in this step: where each call writes
         self.values: list[np.ndarray] = []  # what the finished ones have written
         self.within = False  # a step

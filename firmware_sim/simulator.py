@@ -32,7 +32,7 @@ class Simulator:
     model:  QuantizedModel, or bare Tables: then every input and output is [streams, steps, width] or [steps, width], an
             initial state [streams, units of its layers together].
     target: "host", or an emulated core: "cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33",
-            "rv32imc".
+            "rv32imc"; or "qemu:cortex-m0" to "qemu:cortex-m33" and "qemu:cortex-m55", boards of qemu-system-arm.
     core:   whose kernels the firmware is built with; "portable" or None, the target's own where they exist.
 
     input_saturations: frame values of the last run or step that the input format could not hold.

@@ -18,7 +18,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firmware_sim.architectures import RISCV32, THUMB, Architecture
@@ -42,7 +42,9 @@ class Target:
 
     compile: flags of every compilation, link: flags of the link; startup: its file of board/;
     architecture: its instruction set and calls; model: the core's name in unicorn, which emulates it;
-    core: whose kernels it runs unless told otherwise.
+    core: whose kernels it runs unless told otherwise;
+    machine: arguments of qemu-system-arm for the board that runs it instead of unicorn; flash, ram: where its memory
+    begins.
     The link names the base core of the architecture, so that the compiler's runtime library is built once for each.
     """
 
@@ -53,6 +55,9 @@ class Target:
     architecture: Architecture
     model: str
     core: str = "portable"
+    machine: tuple[str, ...] = ()
+    flash: int = 0x08000000
+    ram: int = 0x20000000
 
 
 def _cortex_m(name: str, cpu: str, base: str, model: str, core: str = "portable") -> Target:
@@ -93,6 +98,20 @@ TARGETS = {
 }
 
 
+# The same objects, linked for boards that qemu-system-arm knows (the secure side of those with TrustZone).
+QEMU_TARGETS = {
+    f"qemu:{core.name}": replace(core, name=f"qemu:{core.name}", machine=("-M", *machine.split()), flash=flash, ram=ram)
+    for core, machine, flash, ram in (
+        (TARGETS["cortex-m0"], "microbit -global nrf51-soc.sram-size=0x40000", 0x00000000, 0x20000000),
+        (TARGETS["cortex-m3"], "mps2-an385", 0x00000000, 0x20000000),
+        (TARGETS["cortex-m4"], "mps2-an386", 0x00000000, 0x20000000),
+        (TARGETS["cortex-m7"], "mps2-an500", 0x00000000, 0x20000000),
+        (TARGETS["cortex-m33"], "mps2-an505", 0x10000000, 0x38000000),
+        (_cortex_m("cortex-m55", "cortex_m55", "cortex_m3", ""), "mps3-an547", 0x10000000, 0x30000000),
+    )
+}
+
+
 class ToolchainError(QuantizeError):
     """A compiler is missing, or refused what it was given."""
 
@@ -108,9 +127,10 @@ class Firmware:
 
 def find_target(name: str) -> Target:
     """The target of that name. Raises QuantizeError listing all of them."""
-    if name not in TARGETS:
-        raise QuantizeError(f"unknown target {name!r}; targets are host, {', '.join(TARGETS)}")
-    return TARGETS[name]
+    known = TARGETS | QEMU_TARGETS
+    if name not in known:
+        raise QuantizeError(f"unknown target {name!r}; targets are host, {', '.join(known)}")
+    return known[name]
 
 
 def require(*modules: str) -> None:
@@ -151,11 +171,12 @@ def build_firmware(
     require("ziglang")
     files = render(tables, name, selftest=selftest, core=core)
     board = {path.name: path.read_bytes() for path in sorted(BOARD.iterdir()) if path.is_file()}
+    board[SCRIPT] = linker_script(found)
     defines = _board_defines(tables, name)
-    kept = [f"{name}_{function}" for function in _api(tables, selftest)] + ["board_state", "board_io", "board_parts"]
+    kept = [f"{name}_{function}" for function in api(tables, selftest)] + ["board_state", "board_io", "board_parts"]
     link = [*found.link, "-Wl,-e,board_reset", *(f"-Wl,-u,{symbol}" for symbol in kept)]
     key = _key(_zig_version(), found.compile, link, defines, files, board)
-    elf = cache_dir() / "firmware" / f"{name}-{target}-{key}.elf"
+    elf = cache_dir() / "firmware" / f"{name}-{target.replace(':', '-')}-{key}.elf"
     if not elf.exists():
         with _workspace(files | board) as work:
             kernels = {file: _build.kernel_path(file, core).read_bytes() for file in kernel_files()}
@@ -172,8 +193,16 @@ def build_firmware(
     return Firmware(elf, found, name)
 
 
-def _api(tables: Tables, selftest: Golden | None) -> list[str]:
-    """The functions of a net that the link must keep."""
+def linker_script(target: Target) -> bytes:
+    """board.ld with the memory of a target's board."""
+    script = (BOARD / SCRIPT).read_bytes()
+    for usual, own in ((Target.flash, target.flash), (Target.ram, target.ram)):
+        script = script.replace(b"0x%08x" % usual, b"0x%08x" % own)
+    return script
+
+
+def api(tables: Tables, selftest: Golden | None = None) -> list[str]:
+    """The functions of a net, without its prefix: what the link must keep."""
     functions = ["check", "reset", "reset_with", "step"]
     functions += ["set_state"] if tables.state_inputs else []
     functions += ["get_state"] if tables.states else []
@@ -208,7 +237,7 @@ def _board_defines(tables: Tables, name: str) -> tuple[str, ...]:
 def _cached_object(target: Target, role: str, source: str, files: dict[str, bytes]) -> Path:
     """An object that does not depend on the net: compiled once per target."""
     key = _key(_zig_version(), target.compile, _build.WARNINGS, files)
-    path = cache_dir() / "objects" / f"{target.name}-{key}" / f"{role}-{source}.o"
+    path = cache_dir() / "objects" / f"{target.name.rpartition(':')[2]}-{key}" / f"{role}-{source}.o"
     if not path.exists():
         with _workspace(files) as work:
             _place(_compile(target, work / source, work / f"{role}-{source}.o", ()), path)

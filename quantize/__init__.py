@@ -127,18 +127,26 @@ def quantize_graph(
 
 
 def generate(
-    qmodel: QuantizedModel, out_dir: str | os.PathLike, name: str = "net", core: str = "portable"
+    qmodel: QuantizedModel,
+    out_dir: str | os.PathLike,
+    name: str = "net",
+    core: str = "portable",
+    package: str | None = None,
 ) -> list[Path]:
     """Writes NAME.h, NAME_weights.h, NAME.c, NAME_selftest.c, the kernels and a CMakeLists.txt into out_dir.
 
     core: "portable" kernels run everywhere; "cortex-m4" has its own for M4, M7 and M33, with the same bits.
-    Deterministic; each file is written whole or not at all. Returns the paths. Raises QuantizeError for a bad name.
+    package: a self-contained one instead: "cmake", "arduino", "platformio", "zephyr" or "single", one .c and one .h.
+    Deterministic; all files are written or none. Returns the paths. Raises QuantizeError for a bad name.
     """
     from quantize.emit_c import generate as emit  # noqa: PLC0415 (keeps jinja2 out of loading and running)
     from quantize.golden import golden_vectors  # noqa: PLC0415
+    from quantize.package import generate_package  # noqa: PLC0415
 
-    golden = golden_vectors(qmodel.tables, GOLDEN_STEPS)
-    return emit(qmodel.tables, out_dir, name, digest=qmodel.digest, selftest=golden, core=core)
+    options = {"digest": qmodel.digest, "selftest": golden_vectors(qmodel.tables, GOLDEN_STEPS), "core": core}
+    if package is None:
+        return emit(qmodel.tables, out_dir, name, **options)
+    return generate_package(qmodel.tables, out_dir, name, package, **options)
 
 
 def is_many(calibration: Any) -> bool:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import rtcore
 from quantize.c_layers import KINDS, WIDTH, Array, Call, Part, call_of, wrapped
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.errors import QuantizeError
+from quantize.files import write_folder
 from rtcore import _build
 from rtcore.tables import SPEC_VERSION, Tables, Tensor, state_parts, state_size
 
@@ -89,7 +88,7 @@ def generate(
     """
     files = render(tables, name, digest=digest, selftest=selftest, core=core)
     out = Path(out_dir)
-    _write(out, files)
+    write_folder(out, files)
     return sorted(out / path for path in files)
 
 
@@ -97,18 +96,39 @@ def render(
     tables: Tables, name: str, *, digest: str = "", selftest: Golden | None = None, core: str = "portable"
 ) -> dict[str, bytes]:
     """The files that `generate` writes: relative path -> bytes."""
+    context = net_context(tables, name, digest=digest, selftest=selftest, core=core)
+    files = render_net(context) | {"CMakeLists.txt": render_template("CMakeLists.txt", context)}
+    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files()}
+
+
+def net_context(tables: Tables, name: str, *, digest: str, selftest: Golden | None, core: str) -> dict:
+    """Everything that the templates print, once name and core have been checked."""
     name = checked_name(name)
     if core not in _build.CORES:
         raise QuantizeError(f"unknown core {core!r}; kernels exist for {', '.join(_build.CORES)}")
-    context = _context(tables, name, digest, selftest) | {"core": core}
+    return _context(tables, name, digest, selftest) | {
+        "core": core,
+        "neighbours": f"{name}.c (the net), {name}_weights.h (its tables), rtcore/ (the kernels, unchanged)",
+        "building": f"Compile {name}.c and every .c file of rtcore/ as C99, with any flags; or add this directory in\n"
+        f" * CMake and link the target {name}.",
+    }
+
+
+def render_net(context: dict) -> dict[str, bytes]:
+    """The files of the net itself: NAME.h, NAME_weights.h, NAME.c and, with golden vectors, NAME_selftest.c."""
+    name = context["name"]
     wanted = {
         "net.h": f"{name}.h",
         "weights.h": f"{name}_weights.h",
         "net.c": f"{name}.c",
-        "CMakeLists.txt": "CMakeLists.txt",
     }
-    if selftest is not None:
+    if context["selftest"] is not None:
         wanted["selftest.c"] = f"{name}_selftest.c"
+    return {path: render_template(template, context) for template, path in wanted.items()}
+
+
+def render_template(template: str, context: dict) -> bytes:
+    """A file of templates/, filled in; an unknown name fails."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -117,8 +137,7 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters["fit"] = fit
-    files = {path: environment.get_template(f"{t}.jinja").render(context).encode() for t, path in wanted.items()}
-    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files()}
+    return environment.get_template(f"{template}.jinja").render(context).encode()
 
 
 def kernel_files() -> list[str]:
@@ -138,6 +157,18 @@ def layer_ids(tables: Tables) -> dict[str, str]:
     ports = {"in", "out", "state", "arena", "scratch", "stack", "spec", "weights"}
     numbered = {f"{port}{k}" for port in ("in", "out", "state") for k in range(len(tables.tensors))}
     return identifiers([layer.name for layer in tables.layers], reserved=ports | numbered)
+
+
+def footprint(tables: Tables, name: str = "net", core: str = "portable") -> tuple[dict[str, int], int]:
+    """(layer name -> bytes of its tables in flash as they are packed for a core, bytes of scratch in NAME_state)."""
+    context = net_context(tables, name, digest="", selftest=None, core=core)
+    sizes = {array.id: array.nbytes for array in context["arrays"]}
+    found = {}
+    for layer, call in zip(tables.layers, context["calls"], strict=True):
+        members = [member for _, _, matrix in call.matrices for member in matrix.values()]
+        members += [array.id for array in call.arrays.values()]
+        found[layer.name] = sum(sizes.get(member, 0) for member in members)
+    return found, 2 * context["scratch"]
 
 
 def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
@@ -297,61 +328,3 @@ def _selftest(tables: Tables, golden: Golden) -> dict:
         for layer, vector in zip(tables.states, golden.states, strict=True)
     ]
     return lines
-
-
-# ------------------------------------------------------------------------------------------------------- writing --
-
-
-def _write(out: Path, files: dict[str, bytes]) -> None:
-    """Writes files below out, all or none: they are complete in a directory beside (or, if it exists, inside) out
-    before the first one moves to its place, and move back when a later one cannot."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; generate needs a directory to write into")
-    for target in (out / path for path in files):
-        if target.is_dir():
-            raise IsADirectoryError(f"{target} is a directory; generate writes a file of that name")
-        if target.parent.exists() and not target.parent.is_dir():
-            raise NotADirectoryError(f"{target.parent} is a file; generate needs a directory of that name")
-    (out if out.exists() else out.parent).mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".generate-", dir=out if out.exists() else out.parent))
-    try:
-        if not out.exists():
-            _lay_down(staging / "new", files)
-            os.replace(staging / "new", out)
-        else:
-            old = {path: (out / path).read_bytes() for path in files if (out / path).is_file()}
-            changed = {path: data for path, data in files.items() if old.get(path) != data}
-            _lay_down(staging / "new", changed)
-            _lay_down(staging / "old", {path: old[path] for path in changed if path in old})
-            _exchange(staging, out, list(changed))
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _lay_down(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes files below a new folder."""
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
-
-
-def _exchange(staging: Path, out: Path, paths: list[str]) -> None:
-    """Moves the files of staging/new to out; when one cannot move, those of staging/old go back."""
-    made = [folder for folder in sorted({(out / path).parent for path in paths}) if not folder.exists()]
-    moved: list[str] = []
-    try:
-        for folder in made:
-            folder.mkdir()
-        for path in paths:
-            os.replace(staging / "new" / path, out / path)
-            moved.append(path)
-    except BaseException:
-        for path in moved:
-            if (staging / "old" / path).exists():
-                os.replace(staging / "old" / path, out / path)
-            else:
-                (out / path).unlink()
-        for folder in reversed(made):
-            if folder.exists():
-                folder.rmdir()
-        raise

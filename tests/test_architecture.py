@@ -50,13 +50,24 @@ def test_imports_go_down_only():
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_without_the_optional_ones(package):
-    blocked = ["torch", "unicorn", "ziglang", "elftools", "matplotlib", "sklearn"]
+    blocked = ["torch", "unicorn", "capstone", "ziglang", "elftools", "matplotlib", "sklearn"]
     code = f"import sys; [sys.modules.__setitem__(n, None) for n in {blocked}]; import {package}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_loading_and_running_a_saved_net_needs_numpy_and_safetensors_alone(tmp_path):
-    blocked = ["torch", "unicorn", "ziglang", "elftools", "matplotlib", "sklearn", "jinja2", "click", "rich"]
+    blocked = [
+        "torch",
+        "unicorn",
+        "capstone",
+        "ziglang",
+        "elftools",
+        "matplotlib",
+        "sklearn",
+        "jinja2",
+        "click",
+        "rich",
+    ]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 5, 4))
     quantize.quantize_graph(gru_graph(rng, 4, 6), [x]).save(tmp_path / "net.safetensors")

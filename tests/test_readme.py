@@ -46,7 +46,7 @@ def test_the_c_example_compiles_and_gives_the_golden_bits(folder):
 def test_the_commands_exist():
     commands = set(re.findall(r"^    rtcore (\w+)", README, re.M))
     shown = subprocess.run([sys.executable, "-m", "firmware_sim", "--help"], capture_output=True, text=True, check=True)
-    assert commands == {"quantize", "generate", "simulate", "validate", "demo"}
+    assert commands == {"quantize", "generate", "simulate", "validate", "analyze", "demo"}
     assert all(command in shown.stdout for command in commands)
 
 

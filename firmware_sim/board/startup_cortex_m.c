@@ -14,6 +14,10 @@ __attribute__((noinline)) void board_idle(void) {
 }
 
 void board_reset(void) {
+#if defined(__ARM_FEATURE_MVE) /* a core that QEMU runs; unicorn has no CPACR, and its FPU needs no leave */
+    *(volatile uint32_t *)0xE000ED88U = 0x00F00000U; /* CPACR: code may use the FPU and the vector unit */
+    __asm__ volatile("dsb\n\tisb");
+#endif
     for (volatile uint32_t *p = board_bss_start; p < board_bss_end; p++) {
         *p = 0;
     }

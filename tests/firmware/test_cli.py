@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra: rtcore[
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 13
-MCU = [importlib.util.find_spec(name) for name in ("ziglang", "unicorn", "elftools")]
+MCU = [importlib.util.find_spec(name) for name in ("ziglang", "unicorn", "elftools", "capstone")]
 needs_emulator = pytest.mark.skipif(None in MCU, reason="the emulator is an optional extra: rtcore[mcu]")
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="the picture is an optional extra: rtcore[report]"
@@ -148,6 +148,15 @@ def test_generate_writes_c(run, files):
     assert status == 0 and any(path.endswith("net.h") for path in json.loads(out)["files"])
 
 
+def test_generate_writes_packages(run, files):
+    status, out, err = run("generate", "one.safetensors", "-o", "arduino", "--name", "voice", "--package", "arduino")
+    assert (
+        (status, err) == (0, "") and "library.properties" in out and (files / "arduino/src/voice_selftest.c").is_file()
+    )
+    status, _, err = run("generate", "one.safetensors", "-o", "arduino", "--package", "bazel")
+    assert status == 2 and "'bazel' is not one of 'cmake', 'arduino'" in err
+
+
 def test_simulate_gives_what_the_simulator_gives(run, files):
     status, out, err = run("simulate", "one.safetensors", "--input", "x.npy", "--output", "y.npy")
     assert (status, err) == (0, "") and "float32 [2, 15, 2]" in out
@@ -229,6 +238,52 @@ def test_validate_ends_with_1_where_bits_differ(run, monkeypatch):
     monkeypatch.setattr(McuEngine, "run", wrong)
     status, out, _ = run(*VALIDATE, "--target", "cortex-m3")
     assert status == 1 and "first at stream 0, step 9, layer rnn, state rnn, unit 4" in " ".join(out.split())
+
+
+# --------------------------------------------------------------------------------------------------------- analyze --
+
+
+@needs_emulator
+def test_analyze_shows_the_costs(run):
+    status, out, err = run("analyze", "one.safetensors", "--target", "cortex-m0", "--target", "cortex-m4")
+    assert (status, err) == (0, "")
+    out = " ".join(out.split())
+    for words in (
+        "cortex-m0",
+        "Layers on cortex-m4",
+        "rnn",
+        "head",
+        "estimated",
+        "zero wait states",
+        "painted",
+        "ok: ",
+    ):
+        assert words in out, words
+    assert "of a frame" not in out
+
+
+@needs_emulator
+def test_analyze_judges_by_the_limits_given(run):
+    limits = ("--clock", "64", "--frame", "10")
+    status, out, _ = run("analyze", "one.safetensors", *limits, "--json")
+    found = json.loads(out)
+    (core,) = found["cores"]
+    assert status == 0 and found["ok"] and core["target"] == "cortex-m4" and core["load"][1] < 0.05
+    assert core["load"][1] == pytest.approx(core["cycles"][1] / 640_000)
+    status, out, _ = run("analyze", "one.safetensors", *limits, "--load", "0.01")
+    assert status == 1 and "FAIL" in out and "0.01 % are allowed" in " ".join(out.split())
+    status, out, _ = run("analyze", "one.safetensors", "--flash", "100", "--ram", "100", "--json")
+    assert status == 1 and len(json.loads(out)["cores"][0]["problems"]) == 2
+    refused(run("analyze", "one.safetensors", "--clock", "64"), "both")
+    refused(run("analyze", "one.safetensors", "--target", "host"), "unknown target 'host'")
+    refused(run("analyze", "one.safetensors", "--png", "nowhere/a.png"), "nowhere", "does not exist")
+
+
+@needs_emulator
+@needs_matplotlib
+def test_analyze_draws(run, files):
+    assert run("analyze", "one.safetensors", "--png", "cost.png")[0] == 0
+    assert (files / "cost.png").read_bytes().startswith(b"\x89PNG")
 
 
 # ----------------------------------------------------------------------------------------------------- wrong input --
@@ -349,5 +404,5 @@ def test_the_command_as_a_process(files):
 def test_help_names_the_commands_and_the_exit_statuses(run):
     status, out, _ = run("--help")
     assert status == 0 and "1 the check failed, 2 the input is wrong" in " ".join(out.split())
-    for command in ("quantize", "generate", "simulate", "validate", "demo"):
+    for command in ("quantize", "generate", "simulate", "validate", "analyze", "demo"):
         assert f"  {command} " in out and run(command, "--help")[0] == 0

@@ -1,0 +1,150 @@
+"""Machine code of a firmware, read back: runs of instructions, where each may go next, how it moves the stack pointer.
+
+capstone decodes; what is added here is the flow that `stack.py` walks and the parts of an instruction that `timing.py`
+prices, in the same words for Thumb and for RISC-V. Neighbours: `emulator.py` (the bytes and the symbols),
+`architectures.py` (which decoder).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from firmware_sim.architectures import RISCV32
+from firmware_sim.emulator import Emulator
+from firmware_sim.toolchain import require
+
+LONGEST_RUN = 4096  # bytes that are decoded at once, at most
+
+RISCV_STORES = ("sb", "sh", "sw")
+RISCV_CONDITIONAL = ("beq", "bne", "blt", "bge", "bltu", "bgeu", "beqz", "bnez")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One decoded instruction.
+
+    name:  without condition and width: "ldr", "b", "lw".
+    flow:  "" goes on; "branch" goes on or to target; "jump" goes to target; "call" goes to target and comes back;
+           "return", "maybe return" (a condition decides); "indirect", "indirect call": to where no one can say here.
+    takes: bytes by which the stack grows; None when that is not written in the instruction.
+    raw:   capstone's own.
+    """
+
+    address: int
+    size: int
+    name: str
+    text: str
+    flow: str
+    target: int | None
+    takes: int | None
+    raw: Any
+
+    @property
+    def end(self) -> int:
+        """The address behind it."""
+        return self.address + self.size
+
+
+class Code:
+    """The code of a firmware, decoded where it is asked for."""
+
+    def __init__(self, board: Emulator):
+        require("capstone")
+        import capstone  # noqa: PLC0415 (optional package)
+
+        self._board = board
+        self._capstone = capstone
+        decoder = board.architecture.decoder
+        self._decoder = capstone.Cs(getattr(capstone, decoder[0]), sum(getattr(capstone, mode) for mode in decoder[1]))
+        self._decoder.detail = True
+        self._read = _read_riscv if board.architecture is RISCV32 else _read_thumb
+        self._runs: dict[tuple[int, int], tuple[Instruction, ...]] = {}
+
+    def run(self, address: int, size: int = LONGEST_RUN) -> tuple[Instruction, ...]:
+        """Instructions from an address on: `size` bytes of them, or up to the first that never goes on."""
+        key = (address, size)
+        if key not in self._runs:
+            found = []
+            for raw in self._decoder.disasm(self._board.read(address, min(size, self.end - address)), address):
+                found.append(self._read(raw))
+                if found[-1].flow in ("jump", "return", "indirect"):
+                    break
+            self._runs[key] = tuple(found)
+        return self._runs[key]
+
+    @cached_property
+    def end(self) -> int:
+        """The address behind the last function."""
+        return max(s.address + s.size for s in self._board.symbols.values() if s.function)
+
+
+# --------------------------------------------------------------------------------------------------------- Thumb --
+
+
+def _read_thumb(raw) -> Instruction:
+    name = raw.insn_name()
+    always = raw.cc in (0, 15)  # ARM_CC_INVALID, ARM_CC_AL
+    operands = raw.operands
+    target = operands[-1].imm if name in ("b", "bl", "cbz", "cbnz") else None
+    flow = ""
+    if name in ("cbz", "cbnz") or (name == "b" and not always):
+        flow = "branch"
+    elif name == "b":
+        flow = "jump"
+    elif name == "bl":
+        flow = "call"
+    elif name == "blx":
+        flow = "indirect call"
+    elif (name == "bx" and raw.op_str == "lr") or (name in ("pop", "ldm") and "pc" in raw.op_str):
+        flow = "return" if always else "maybe return"
+    elif name in ("bx", "tbb", "tbh") or "pc" in (raw.reg_name(r) for r in raw.regs_access()[1]):
+        flow = "return" if name == "ldr" and raw.op_str.startswith("pc, [sp]") else "indirect"
+    return Instruction(
+        raw.address, raw.size, name, f"{raw.mnemonic} {raw.op_str}", flow, target, _thumb_takes(raw), raw
+    )
+
+
+def _thumb_takes(raw) -> int | None:
+    """Bytes by which an instruction makes the stack grow."""
+    name, text = raw.insn_name(), raw.op_str
+    if name in ("push", "pop"):
+        return 4 * len(raw.operands) * (1 if name == "push" else -1)
+    if "sp" not in (raw.reg_name(r) for r in raw.regs_access()[1]):
+        return 0
+    last = raw.operands[-1]
+    if name in ("add", "sub") and text.startswith("sp") and last.type == 2:  # ARM_OP_IMM
+        return last.imm if name == "sub" else -last.imm
+    if name in ("stmdb", "ldm") and text.startswith("sp!"):
+        return 4 * (len(raw.operands) - 1) * (1 if name == "stmdb" else -1)
+    if text.endswith("]!") and "[sp, #" in text:  # before the access
+        return -raw.operands[-1].mem.disp
+    if "[sp], #" in text:  # after it
+        return -int(text.rpartition("#")[2], 0)
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------- RISC-V --
+
+
+def _read_riscv(raw) -> Instruction:
+    name = raw.insn_name().removeprefix("c.")
+    operands = raw.op_str.split(", ")
+    jumps = name in (*RISCV_CONDITIONAL, "j", "jal")
+    target = raw.address + raw.operands[-1].imm if jumps else None
+    links = name == "jal" and (raw.mnemonic == "c.jal" or raw.mnemonic == "jal")
+    flow = ""
+    if name in RISCV_CONDITIONAL:
+        flow = "branch"
+    elif jumps:
+        flow = "call" if links else "jump"
+    elif name in ("jr", "jalr"):
+        to_link = raw.mnemonic == "ret" or (raw.op_str == "ra" and name == "jr")
+        flow = "return" if to_link else "indirect" if name == "jr" or operands[0] == "zero" else "indirect call"
+    takes: int | None = 0
+    if operands[0] == "sp" and name not in (*RISCV_STORES, "swsp", *RISCV_CONDITIONAL):
+        takes = (
+            -raw.operands[-1].imm if name in ("addi", "addi16sp") and operands[:-1] in (["sp"], ["sp"] * 2) else None
+        )
+    return Instruction(raw.address, raw.size, name, f"{raw.mnemonic} {raw.op_str}", flow, target, takes, raw)

@@ -1,0 +1,105 @@
+"""The worst stack of a function without running it: frames read from machine code, added up along chains of calls.
+
+Each function is walked from its entry along all its branches, so that hand-written assembly and the compiler's library
+count like compiled C. What cannot be bounded (recursion, a call through a pointer, a frame of variable size) is an
+error, never a guess. Interrupts come on top. Neighbours: `disassembly.py` (the instructions), `costs.py` (asks);
+`Emulator.stack_used` measures the same on a painted stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firmware_sim.disassembly import Code, Instruction
+from firmware_sim.emulator import Emulator, EmulatorError
+
+
+class StackError(EmulatorError):
+    """Code whose stack cannot be bounded: which function, which instruction."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Bytes of the deepest chain of calls, without the frame of its caller, and its functions from the outside in."""
+
+    bytes: int
+    chain: tuple[str, ...]
+
+
+class StackReader:
+    """Worst stacks of the functions of one firmware."""
+
+    def __init__(self, board: Emulator, code: Code):
+        self._code = code
+        self._names = {s.address: s.name for s in board.symbols.values() if s.function}
+        self._sizes = {s.address: s.size for s in board.symbols.values() if s.function}
+        self._addresses = {s.name: s.address for s in board.symbols.values() if s.function}
+        self._known: dict[int, Stack] = {}
+        self._open: list[int] = []  # functions being walked, outermost first
+
+    def worst(self, function: str) -> Stack:
+        """The deepest that a call of the function can reach. Raises StackError where there is no bound."""
+        return self._worst(self._addresses[function])
+
+    def frame(self, function: str) -> int:
+        """Bytes of the function's own frame at its largest."""
+        return max(depth for depth, _ in self._walk(self._addresses[function]))
+
+    def _worst(self, entry: int) -> Stack:
+        if entry in self._open:
+            names = [self._names.get(address, hex(address)) for address in self._open[self._open.index(entry) :]]
+            raise StackError(f"{' -> '.join([*names, names[0]])}: recursion, its stack has no bound")
+        if entry not in self._known:
+            self._open.append(entry)
+            name = self._names.get(entry, hex(entry))
+            deepest = Stack(0, (name,))
+            for depth, callee in self._walk(entry):
+                below = Stack(0, ()) if callee is None else self._worst(callee)
+                if depth + below.bytes > deepest.bytes:
+                    deepest = Stack(depth + below.bytes, (name, *below.chain))
+            self._open.pop()
+            self._known[entry] = deepest
+        return self._known[entry]
+
+    def _walk(self, entry: int) -> list[tuple[int, int | None]]:
+        """(depth, callee) of every call of a function, tail calls included, and (its deepest, None)."""
+        end = entry + self._sizes.get(entry, 0)
+        depths: dict[int, int] = {}
+        calls: list[tuple[int, int | None]] = []
+        waiting = [(entry, 0)]
+        deepest = 0
+
+        def go(target: int, depth: int, at: Instruction) -> None:
+            if entry <= target < end:
+                waiting.append((target, depth))
+            elif target in self._names:
+                calls.append((depth, target))
+            else:
+                raise self._unbounded(entry, at, "goes to no function")
+
+        while waiting:
+            address, depth = waiting.pop()
+            for at in self._code.run(address):
+                if at.address in depths:
+                    if depths[at.address] != depth:
+                        raise self._unbounded(entry, at, f"is reached {depth} and {depths[at.address]} bytes deep")
+                    break
+                if not entry <= at.address < end:
+                    raise self._unbounded(entry, at, "lies behind the end")
+                depths[at.address] = depth
+                if at.takes is None:
+                    raise self._unbounded(entry, at, "moves the stack pointer by an unknown amount")
+                if at.flow.startswith("indirect"):
+                    raise self._unbounded(entry, at, "goes where a register says")
+                if at.flow == "call":
+                    calls.append((depth, at.target))
+                elif at.target is not None:
+                    go(at.target, depth, at)
+                if at.flow != "maybe return":
+                    depth += at.takes
+                deepest = max(deepest, depth)
+        return [*calls, (deepest, None)]
+
+    def _unbounded(self, entry: int, at: Instruction, why: str) -> StackError:
+        name = self._names.get(entry, hex(entry))
+        return StackError(f"{name}: no bound of its stack: {at.text} at {at.address:#010x} {why}")

@@ -1,0 +1,153 @@
+"""The worst stack read from machine code: never below what a painted stack shows, exact where the chain is run, refused
+where there is no bound.
+
+Neighbours: `firmware_sim/stack.py` and `disassembly.py` (what is tested), `test_stack.py` (gcc's frames).
+"""
+
+import dataclasses
+import struct
+
+import numpy as np
+import pytest
+
+from firmware_sim.architectures import RISCV32, THUMB
+from firmware_sim.disassembly import Code
+from firmware_sim.emulator import Emulator
+from firmware_sim.engines import McuEngine
+from firmware_sim.stack import StackError, StackReader
+from firmware_sim.toolchain import TARGETS, api, build_firmware
+from nets import function_net, gru_net, memory_net, random_frames, random_tables, rnnoise_net
+
+for module in ("ziglang", "unicorn", "elftools", "capstone"):
+    pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
+
+SEED = 83
+FAMILIES = ("cortex-m4", "rv32imc")
+
+
+def assembled(target, halfwords):
+    """A reader of a firmware one of whose functions, "code", is hand-written."""
+    board = Emulator(build_firmware(gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32), target))
+    code = halfwords[board.architecture] if isinstance(halfwords, dict) else halfwords
+    room = board.symbol("net_check")
+    assert 2 * len(code) <= room.size
+    del board.symbols["net_check"]
+    board.symbols["code"] = dataclasses.replace(room, name="code", size=2 * len(code))
+    board.write(room.address, struct.pack(f"<{len(code)}H", *code))
+    return board, StackReader(board, Code(board))
+
+
+KNOWN = {
+    "leaf": ({THUMB: (0x4770,), RISCV32: (0x8082,)}, 0),
+    # push {r4-r7, lr}; sub sp, #8; str r0, [sp]; add sp, #8; pop {r4-r7, pc}
+    # addi sp, sp, -32; sw ra, 28(sp); sw a0, 0(sp); addi sp, sp, 32; ret
+    "frame": (
+        {THUMB: (0xB5F0, 0xB082, 0x9000, 0xB002, 0xBDF0), RISCV32: (0x1101, 0xCE06, 0xC02A, 0x6105, 0x8082)},
+        {THUMB: 28, RISCV32: 32},
+    ),
+    # cbz r0, out; push {r4, lr}; pop {r4, pc}; out: bx lr        beqz a0, out; sp -= 32; sp += 32; ret; out: ret
+    "a branch around": (
+        {THUMB: (0xB108, 0xB510, 0xBD10, 0x4770), RISCV32: (0xC501, 0x1101, 0x6105, 0x8082, 0x8082)},
+        {THUMB: 8, RISCV32: 32},
+    ),
+}
+
+
+@pytest.mark.parametrize("target", FAMILIES)
+@pytest.mark.parametrize("case", KNOWN)
+def test_known_frames(case, target):
+    code, expected = KNOWN[case]
+    board, reader = assembled(target, code)
+    expected = expected if isinstance(expected, int) else expected[board.architecture]
+    assert reader.worst("code").bytes == reader.frame("code") == expected
+    assert reader.worst("code").chain == ("code",)
+
+
+def test_forms_of_thumb():
+    """Every way in which compilers and assembly move the stack pointer, and returns that depend on a condition."""
+    code = (
+        0xE92D, 0x41F0,  # push.w {r4-r8, lr}      24
+        0xF84D, 0x0D04,  # str r0, [sp, #-4]!      28
+        0xF5AD, 0x7D80,  # sub.w sp, sp, #256      284
+        0xE9CD, 0x0100,  # strd r0, r1, [sp]
+        0xF50D, 0x7D80,  # add.w sp, sp, #256
+        0xF85D, 0x0B04,  # ldr r0, [sp], #4
+        0x2800,          # cmp r0, #0
+        0xBF08,          # it eq
+        0xE8BD, 0x81F0,  # popeq.w {r4-r8, pc}
+        0xE92D, 0x000F,  # push.w {r0-r3}          40, with the 24
+        0xB004,          # add sp, #16
+        0xE8BD, 0x81F0,  # pop.w {r4-r8, pc}
+    )  # fmt: skip
+    assert assembled("cortex-m4", code)[1].worst("code").bytes == 284
+
+
+def call(board, function):
+    """bl from the second instruction of "code", behind one of two bytes."""
+    offset = board.symbol(function).address - (board.symbol("code").address + 2) - 4
+    s, i1, i2 = offset >> 24 & 1, offset >> 23 & 1, offset >> 22 & 1
+    first = 0xF000 | s << 10 | offset >> 12 & 0x3FF
+    return first, 0xD000 | (1 - (i1 ^ s)) << 13 | (1 - (i2 ^ s)) << 11 | offset >> 1 & 0x7FF
+
+
+def test_chains_add_up_and_recursion_is_refused():
+    board, _ = assembled("cortex-m4", (0xB500, 0xF000, 0xF800, 0xBD00))  # push {lr}; bl ?; pop {pc}
+    for callee in ("rtcore_tanh", "net_step", "code"):
+        code = (0xB500, *call(board, callee), 0xBD00)
+        board.write("code", struct.pack("<4H", *code))
+        reader = StackReader(board, Code(board))
+        if callee == "code":
+            with pytest.raises(StackError, match="code -> code: recursion"):
+                reader.worst("code")
+        else:
+            below = reader.worst(callee)
+            assert reader.worst("code").bytes == 4 + below.bytes
+            assert reader.worst("code").chain == ("code", *below.chain) and below.chain[0] == callee
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ((0xB500, 0xE7FD), "reached"),  # push {lr}; b back
+        ((0x4718,), "register"),  # bx r3
+        ((0x4798, 0x4770), "register"),  # blx r3
+        ((0x4685, 0x4770), "unknown amount"),  # mov sp, r0
+        ((0x4485, 0x4770), "unknown amount"),  # add sp, r0
+        ((0x2000,), "behind the end"),  # movs r0, #0, and nothing more
+        ((0xE0FE,), "no function"),  # b into the middle of another
+    ],
+)
+def test_what_has_no_bound_is_refused(code, why):
+    _, reader = assembled("cortex-m4", code)
+    with pytest.raises(StackError, match=f"code: .*{why}"):
+        reader.worst("code")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_painted_stack_never_exceeds_the_worst(target):
+    """Nets of every kind; where the deepest chain does run, both are the same."""
+    rng = np.random.default_rng(SEED)
+    nets = {
+        "gru": gru_net(rng, 5, 6, 3, 16, 64),
+        "rnnoise": rnnoise_net(rng, 16, 64),
+        "functions": function_net(rng, 5, 1),
+    }
+    nets |= {f"memory {bits}": memory_net(rng, bits, 64) for bits in (8, 16)}
+    nets |= {f"random {seed}": random_tables(np.random.default_rng(seed)) for seed in range(4)}
+    exact = 0
+    for what, tables in nets.items():
+        engine = McuEngine(tables, build_firmware(tables, target))
+        board, reader = engine.board, StackReader(engine.board, Code(engine.board))
+        io = [address for address, _ in (*engine.inputs, *engine.outputs)]
+        bound = reader.worst("net_step")
+        painted = 0
+        for frame in zip(*random_frames(rng, tables, 4), strict=True):
+            for (address, _), values in zip(engine.inputs, frame, strict=True):
+                board.write(address, values.tobytes())
+            painted = max(painted, board.stack_used("net_step", engine.state, *io))
+        assert 0 < painted <= bound.bytes <= painted + 64, f"{what} on {target}: {painted} painted, {bound}"
+        exact += painted == bound.bytes
+        assert bound.chain[0] == "net_step" and len(bound.chain) > 2
+        for function in api(tables):
+            assert reader.worst(f"net_{function}").bytes <= 800
+    assert exact >= 2, f"{target}: the bound is never reached"
