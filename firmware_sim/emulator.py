@@ -225,6 +225,7 @@ class Emulator(Image):
         hook = self._core.hook_add(
             self._unicorn.UC_HOOK_BLOCK, lambda _core, address, size, _data: enter(address, size)
         )
+        self._core.ctl_flush_tb()  # what was translated before, as a reset, calls no hook
         try:
             yield
         finally:
