@@ -1,0 +1,133 @@
+"""Noises made of random numbers, by numpy alone: kinds to train on, and other kinds to be judged on.
+
+Each kind is a function (rng, samples) -> float64 [samples], of any level; `mix` sets it. Neighbours: `frontend.py`,
+`train.py`, `denoise.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from frontend import RATE
+
+
+def shaped(rng, samples: int, decibels) -> np.ndarray:
+    """Gaussian noise with a spectrum: decibels(frequencies in Hz) -> level."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    return np.fft.irfft(spectrum * 10 ** (decibels(np.fft.rfftfreq(samples, 1 / RATE)) / 20), samples)
+
+
+def octaves(f: np.ndarray) -> np.ndarray:
+    """Octaves above 125 Hz, flat below 30 Hz."""
+    return np.log2(np.maximum(f, 30) / 125)
+
+
+def wander(rng, samples: int, seconds: float) -> np.ndarray:
+    """A slow random curve of unit variance that turns about every `seconds`."""
+    knots = rng.standard_normal(max(int(samples / RATE / seconds), 1) + 2)
+    return np.interp(np.arange(samples), np.linspace(0, samples, len(knots)), knots)
+
+
+def buzz(rng, samples: int, pitch: np.ndarray, slope: float) -> np.ndarray:
+    """Harmonics of a pitch in Hz per sample, each `slope` dB per octave weaker, with random levels and phases."""
+    turns = np.cumsum(pitch) / RATE
+    out = np.zeros(samples)
+    for k in range(1, min(40, int(RATE / 2 / pitch.max())) + 1):
+        level = 10 ** ((slope * np.log2(k) + rng.normal(0, 5)) / 20)
+        out += level * np.sin(2 * np.pi * (k * turns + rng.random()))
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------ for training --
+
+
+def coloured(rng, samples: int) -> np.ndarray:
+    """From white to brown."""
+    slope = rng.uniform(-9, 2)
+    return shaped(rng, samples, lambda f: slope * octaves(f))
+
+
+def bumpy(rng, samples: int) -> np.ndarray:
+    """A random smooth spectrum: a slope and six hills or valleys."""
+    slope, centres = rng.uniform(-7, 1), rng.uniform(-2, 6, 6)
+    heights, widths = rng.normal(0, 10, 6), rng.uniform(0.3, 1.5, 6)
+    hills = lambda x: (heights * np.exp(-(((x[:, None] - centres) / widths) ** 2))).sum(1)  # noqa: E731
+    return shaped(rng, samples, lambda f: slope * octaves(f) + hills(octaves(f)))
+
+
+def hum(rng, samples: int) -> np.ndarray:
+    """A steady pitch with harmonics, over a floor."""
+    tone = buzz(rng, samples, np.full(samples, rng.uniform(40, 400)), rng.uniform(-14, -4))
+    floor = coloured(rng, samples)
+    return tone / tone.std() + rng.uniform(0.1, 1) * floor / floor.std()
+
+
+def gusts(rng, samples: int) -> np.ndarray:
+    """Noise whose level wanders."""
+    noise = bumpy(rng, samples)
+    return noise * 10 ** (rng.uniform(2, 7) * wander(rng, samples, rng.uniform(0.3, 2)) / 20)
+
+
+def crackle(rng, samples: int) -> np.ndarray:
+    """Clicks of one to four kinds, sparse or dense, that ring, over a floor."""
+    noise, t = np.zeros(samples), np.arange(800) / RATE
+    for _ in range(rng.integers(1, 5)):
+        clicks = (rng.random(samples) < 10 ** rng.uniform(-3.7, -1.7)) * rng.standard_normal(samples)
+        ring = np.exp(-t * rng.uniform(200, 3000)) * np.sin(2 * np.pi * t * rng.uniform(300, 6000) + rng.uniform(0, 6))
+        noise += np.convolve(clicks, ring)[:samples]
+    floor = coloured(rng, samples)
+    return noise / (noise.std() + 1e-9) + rng.uniform(0.1, 1) * floor / floor.std()
+
+
+def blend(rng, samples: int) -> np.ndarray:
+    """Two of the kinds at once."""
+    parts = [kind(rng, samples) for kind in rng.choice(np.array((coloured, bumpy, hum, gusts, crackle)), 2)]
+    return sum(part / (part.std() + 1e-9) * rng.uniform(0.3, 1) for part in parts)
+
+
+TRAINING = (coloured, bumpy, hum, gusts, crackle, crackle, blend)
+
+# ---------------------------------------------------------------------------------------------------------- held out --
+
+
+def fan(rng, samples: int) -> np.ndarray:
+    """Air through blades: the level beats with every blade that passes, below a roll-off, with a whistle."""
+    beat = 1 + 0.6 * np.sin(2 * np.pi * np.cumsum(23 + 0.3 * wander(rng, samples, 1)) / RATE)
+    air = beat * shaped(rng, samples, lambda f: -6 * octaves(f) - 12 * np.maximum(octaves(f) - 3, 0))
+    whistle = np.sin(2 * np.pi * np.cumsum(1130 + 4 * wander(rng, samples, 0.5)) / RATE)
+    return air / air.std() + 0.15 * whistle
+
+
+def rain(rng, samples: int) -> np.ndarray:
+    """Drops of many sizes on a hissing ground."""
+    out = shaped(rng, samples, lambda f: 3 * octaves(f))
+    out /= out.std()
+    for size in (500, 900, 1700, 3100):
+        t = np.arange(400) / RATE
+        drop = np.exp(-t * size) * np.sin(2 * np.pi * size * t)
+        out += 25 * np.convolve((rng.random(samples) < 0.0015) * rng.random(samples), drop)[:samples]
+    return out
+
+
+def engine(rng, samples: int) -> np.ndarray:
+    """A motor that hunts for its speed, and the rumble of its housing."""
+    tone = buzz(rng, samples, 62 + 5 * wander(rng, samples, 0.7), -7)
+    rumble = shaped(rng, samples, lambda f: -8 * octaves(f))
+    return tone / tone.std() + rumble / rumble.std()
+
+
+def stream(rng, samples: int) -> np.ndarray:
+    """Water over stones: bubbles whose pitch rises while they fade, over a murmur."""
+    out, t = np.zeros(samples), np.arange(1600) / RATE
+    for start in rng.integers(0, samples - len(t), samples // 400):
+        pitch = 10 ** rng.uniform(2.6, 3.5)
+        out[start : start + len(t)] += rng.random() * np.exp(-60 * t) * np.sin(2 * np.pi * pitch * (t + 4 * t * t))
+    murmur = shaped(rng, samples, lambda f: -4 * octaves(f))
+    return out / out.std() + 0.5 * murmur / murmur.std()
+
+
+HELD_OUT = (fan, rain, engine, stream)
+
+
+def mix(clean: np.ndarray, noise: np.ndarray, decibels: float) -> np.ndarray:
+    """clean + noise, with the noise brought to that signal-to-noise ratio."""
+    return clean + noise * np.sqrt(np.mean(clean**2) / np.mean(noise**2)) * 10 ** (-decibels / 20)
