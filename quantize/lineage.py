@@ -3,9 +3,10 @@
     layers = quantize.lineage.load("rnn_data.c")         # {C identifier: Dense or quantize.nn.GRU}
     net = quantize.lineage.RNNoise(quantize.lineage.load_rnnn("voice.rnnn"))
 
-int8 tables hold values of 1/256 or 1/128: float32 carries them exactly, and `quantize(..., weight_bits=8)` finds the same
-integers again. Neighbours: `lineage_c.py` and `lineage_rnnn.py` (read the files), `lineage_tables.py` (what they read),
-`nn.py` (the GRU), `rtcore/csrc/rtcore_lineage.h` (the family's C structs, for the same tables in float firmware).
+int8 tables hold values of 1/256 or 1/128: float32 carries them exactly, and `quantize(..., weight_bits=8)` finds the
+same integers again. Neighbours: `lineage_c.py` and `lineage_rnnn.py` (read the files), `lineage_tables.py` (what they
+read), `nn.py` (the GRU), `rtcore/csrc/rtcore_lineage.h` (the family's C structs, for the same tables in float
+firmware).
 """
 
 from __future__ import annotations
@@ -46,14 +47,16 @@ class Dense(torch.nn.Linear):
 def load(path: str | os.PathLike, scale: float | None = None) -> dict[str, torch.nn.Module]:
     """Reads a C source of the family: every layer struct in it, under its C identifier, in the file's order.
 
-    scale: value of a raw 1 in integer tables; None takes the generation's own: 1/256 for RNNoise 0.1, 1/128 for Opus'
-    analysis net and for integer weights of the nnet.h generation, or what `#define WEIGHTS_SCALE` in the file says. Float
-    tables are taken as they stand, whatever the scale.
+    scale: value of a raw 1 in integer tables. None takes what `#define WEIGHTS_SCALE` in the file says, else the
+    generation's own: 1/256 for RNNoise 0.1, 1/128 for Opus' analysis net and for int8 weights of nnet.h beside a float
+    bias. Float tables are taken as they stand, whatever the scale. What stands under #if counts as for a compiler
+    without -D options: of `#ifdef X ... #else ... #endif` the second part, unless the file defines X.
 
     Dense layers are called like `nn.Linear`; GRUs like `nn.GRU(batch_first=True)`: `y, h = gru(x)`. float32, eval mode.
 
-    Raises FormatError, naming file, line and array, for what is no such source, for arrays of a wrong count and values
-    out of range; UnsupportedError for layer structs that no module here computes (sparse, embeddings, convolutions).
+    Raises FormatError, naming file, line and array, for what is no such source, for arrays of a wrong count, values out
+    of range and an unknown scale; UnsupportedError for layers that no module here computes (sparse, embeddings,
+    convolutions, tables of RNNoise 0.2); QuantizeError for a scale that is no positive number.
     """
     return modules_of(read_c(path, scale))
 
@@ -105,9 +108,9 @@ class RNNoise(torch.nn.Module):
     The three GRUs read what lies before them and the features again: noise_gru reads (input_dense, vad_gru, features),
     denoise_gru reads (vad_gru, noise_gru, features); denoise_output reads denoise_gru, vad_output reads vad_gru.
 
-    modules: the six layers by name, as `load` or `load_rnnn` give them; widths are the layers' own, so that nets of other
-    feature and band counts work, too. Raises QuantizeError naming a layer that is missing, of another kind, or of a width
-    that does not fit the one before it.
+    modules: the six layers by name, as `load` or `load_rnnn` give them; widths are the layers' own, so that nets of
+    other feature and band counts work, too. Raises QuantizeError naming a layer that is missing, of another kind, or of
+    a width that does not fit the one before it.
     """
 
     def __init__(self, modules: Mapping[str, torch.nn.Module]) -> None:
@@ -116,7 +119,9 @@ class RNNoise(torch.nn.Module):
         for name, kind in kinds.items():
             if not isinstance(modules.get(name), kind):
                 found = type(modules[name]).__name__ if name in modules else "none"
-                raise QuantizeError(f"RNNoise needs {name}, a {kind.__name__}; found {found} among {', '.join(modules)}")
+                raise QuantizeError(
+                    f"RNNoise needs {name}, a {kind.__name__}; found {found} among {', '.join(modules)}"
+                )
             setattr(self, name, modules[name])
         features, hidden = self.input_dense.in_features, self.input_dense.out_features
         vad, noise, denoise = (modules[name].hidden_size for name in ORDER[1:4])

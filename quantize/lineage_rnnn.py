@@ -1,8 +1,9 @@
 """Reads the text form of RNNoise's tables that FFmpeg's `arnndn` filter takes (rnnoise-nu, version 1).
 
 The line `rnnoise-nu model file version 1`, then integers between white space. Per layer, in the order of ORDER:
-nb_inputs nb_neurons activation (0 tanh, 1 sigmoid, 2 relu); then a dense layer's weights [nb_inputs][N] and bias [N], or a
-GRU's input weights [nb_inputs][3N], recurrent weights [N][3N] and bias [3N], gates z r h. Values in 1/256, -128..127.
+nb_inputs nb_neurons activation (0 tanh, 1 sigmoid, 2 relu); then a dense layer's weights [nb_inputs][N] and bias [N],
+or a GRU's input weights [nb_inputs][3N], recurrent weights [N][3N] and bias [3N], gates z r h. Values in 1/256,
+-128..127.
 
 Neighbours: `lineage_tables.py` (what it returns), `lineage.py` (makes modules of it), `lineage_c.py` (the C form).
 """

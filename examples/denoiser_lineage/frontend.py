@@ -1,8 +1,8 @@
 """From sound to the net's 42 features, and from its 22 band gains back to sound. numpy alone.
 
-A frame is 512 samples of 16 kHz mono, 256 apart, under a sine window before and after (their products overlap to 1). Its
-spectrum is summed into 22 triangular bands, as narrow as a pitch harmonic below, wide above. A gain per band, linear
-between the bands' centres, multiplies the spectrum. Neighbours: `train.py` and `denoise.py` use it.
+A frame is 512 samples of 16 kHz mono, 256 apart, under a sine window before and after (their products overlap to 1).
+Its spectrum is summed into 22 triangular bands, as narrow as a pitch harmonic below, wide above. A gain per band,
+linear between the bands' centres, multiplies the spectrum. Neighbours: `train.py` and `denoise.py` use it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUIETEST = 1e-7  # power: what is below the rounding of 16-bit sound
 
 
 def spectra(sound: np.ndarray) -> np.ndarray:
-    """sound: float [.., samples], +-1. Returns complex [.., frames, 257]; frame t is heard whole at sample 256 t + 255."""
+    """sound: float [.., samples], +-1. Returns complex [.., frames, 257]; frame t ends with sample 256 t + 255."""
     padded = np.concatenate([np.zeros((*sound.shape[:-1], WINDOW - HOP)), sound], -1)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, -1)[..., ::HOP, :]
     return np.fft.rfft(frames * SHAPE)

@@ -37,7 +37,7 @@ def buzz(rng, samples: int, pitch: np.ndarray, slope: float) -> np.ndarray:
     return out
 
 
-# ------------------------------------------------------------------------------------------------------ for training --
+# ------------------------------------------------------------------------------------------------ for training --
 
 
 def coloured(rng, samples: int) -> np.ndarray:
@@ -86,7 +86,7 @@ def blend(rng, samples: int) -> np.ndarray:
 
 TRAINING = (coloured, bumpy, hum, gusts, crackle, crackle, blend)
 
-# ---------------------------------------------------------------------------------------------------------- held out --
+# ---------------------------------------------------------------------------------------------------- held out --
 
 
 def fan(rng, samples: int) -> np.ndarray:

@@ -4,7 +4,7 @@
 
 A net of RNNoise's shape (ReLU GRUs, reset before the recurrent product), trained on the values that the table holds: in
 every step weights are rounded to int8 at 1/256, and the gradient passes as if they were not. The loss is the ratio of
-error to voice of the gained spectrum, in dB, so that every clip counts alike, and a small part for the voice's presence.
+error to voice in the gained spectrum, in dB, so that every clip counts alike, and a part for the voice's presence.
 
 Neighbours: `voices.py` and `noises.py` (the sound), `frontend.py` (features and bands), `denoise.py` (runs the result).
 """
@@ -44,7 +44,8 @@ class Int8(torch.nn.Module):
 
 
 def make_net() -> RNNoise:
-    """The layers of RNNoise 0.1, every parameter under Int8. The family has one bias per GRU; torch's second stays 0."""
+    """The layers of RNNoise 0.1, every parameter under Int8. The family has one bias per GRU, torch's second stays
+    0."""
     dense, vad, noise, denoise = UNITS.values()
     net = RNNoise(
         {
@@ -69,8 +70,8 @@ def make_net() -> RNNoise:
 class Clips:
     """Noisy voices, as far as training needs them. float32 [clips, frames, ..].
 
-    features [42]; present [1]: 1 where there is voice; and what makes the power of gained - clean a polynomial of the 22
-    gains g: sum(own * g^2) + 2 sum(next * g[:-1] * g[1:]) - 2 sum(cross * g) + power, with own [22], next [21],
+    features [42]; present [1]: 1 where there is voice; and what makes the power of gained - clean a polynomial of the
+    22 gains g: sum(own * g^2) + 2 sum(next * g[:-1] * g[1:]) - 2 sum(cross * g) + power, with own [22], next [21],
     cross [22] and power [1], as a bin is shared by at most two bands.
     """
 
@@ -110,7 +111,9 @@ def clip(clean: np.ndarray, noisy: np.ndarray) -> list[np.ndarray]:
 def loss_of(net: RNNoise, clips: Clips) -> tuple[torch.Tensor, torch.Tensor]:
     """(loss, mean SNR of the clips in dB)."""
     g, vad = net(clips.features)
-    error = (clips.own * g * g - 2 * clips.cross * g).sum((1, 2)) + 2 * (clips.next * g[..., :-1] * g[..., 1:]).sum((1, 2))
+    error = (clips.own * g * g - 2 * clips.cross * g).sum((1, 2)) + 2 * (clips.next * g[..., :-1] * g[..., 1:]).sum(
+        (1, 2)
+    )
     power = clips.power.sum((1, 2))
     decibels = 10 * torch.log10((error + power) / power + 1e-4)
     presence = torch.nn.functional.binary_cross_entropy(vad, clips.present)
@@ -145,7 +148,7 @@ def train(clips: Clips, minutes: float) -> tuple[RNNoise, int]:
     return net.eval(), step
 
 
-# ------------------------------------------------------------------------------------------------------ what it wrote --
+# -------------------------------------------------------------------------------------------------- what it wrote --
 
 
 def judge(net: RNNoise, rng) -> dict[str, float]:
@@ -173,7 +176,7 @@ def c_array(name: str, values: np.ndarray) -> str:
 
 def c_source(net: RNNoise) -> str:
     """The net as a table of RNNoise 0.1: transposed to [inputs][rows], gates z r h."""
-    text = "/* Written by train.py beside it. Values are in 1/256. */\n\n#include \"rnn.h\"\n\n"
+    text = '/* Written by train.py beside it. Values are in 1/256. */\n\n#include "rnn.h"\n\n'
     for name, layer in net.named_children():
         arrays = [f"{name}_bias", f"{name}_weights"]
         if isinstance(layer, GRU):
@@ -196,7 +199,10 @@ def main(minutes: float = 20, count: int = 7200) -> None:
     rng = np.random.default_rng(SEED)
     voices = training_voices(rng, SENTENCES)
     clips = make_clips(rng, voices, int(count))
-    print(f"{SENTENCES} sentences, {sum(map(len, voices)) / RATE / 60:.0f} minutes; {int(count)} clips of {SECONDS} s", flush=True)
+    print(
+        f"{SENTENCES} sentences, {sum(map(len, voices)) / RATE / 60:.0f} minutes; {int(count)} clips of {SECONDS} s",
+        flush=True,
+    )
     net, steps = train(clips, minutes)
     print(f"{steps} steps of {BATCH} clips in {minutes:g} minutes; held out, gain in dB at 5 dB:", judge(net, rng))
     (HERE / "rnn_data.c").write_text(c_source(net))

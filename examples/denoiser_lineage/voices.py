@@ -1,7 +1,7 @@
 """Voices for training and judging, spoken by espeak-ng (Debian: apt-get install espeak-ng). Needed by `train.py` only.
 
-Training voices read made-up words and numbers, in 24 languages, by the speakers in TRAINING_SPEAKERS at random pitches and
-speeds; the held-out ones read English, German and Swahili, none of them a training language, by other speakers.
+Training voices are made-up words and numbers, read in 24 languages by the SPEAKERS at random pitches and speeds; the
+held-out ones are sentences in English, German and Swahili, none of them a language of training, read by other speakers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,25 @@ import subprocess
 import numpy as np
 from frontend import RATE
 
-LANGUAGES = "fr-fr es it pt-br ru pl sv nl fi tr hu cs ro el da nb id ms vi cy hr is ga ta".split()
-SPEAKERS = "m1 m2 m3 m4 f1 f2 f3 anika klatt2 klatt4 michael linda edward steph".split()
+LANGUAGES = (
+    *("fr-fr", "es", "it", "pt-br", "ru", "pl", "sv", "nl", "fi", "tr", "hu", "cs"),
+    *("ro", "el", "da", "nb", "id", "ms", "vi", "cy", "hr", "is", "ga", "ta"),
+)
+SPEAKERS = (
+    *("m1", "m2", "m3", "m4", "f1", "f2", "f3", "anika"),
+    *("klatt2", "klatt4", "michael", "linda", "edward", "steph"),
+)
+ONSETS = (
+    *("b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s"),
+    *("t", "v", "z", "sh", "ch", "tr", "st", "kr", "pl", "br", ""),
+)
+CODAS = ("", "", "", "n", "r", "s", "l", "m", "t", "k")
 HELD_OUT = (  # voice, pitch (0..99), words a minute, text
     ("en-gb+f4", 55, 165, "The old lighthouse keeper counts the ships that pass before the evening fog comes in."),
     ("de+m7", 40, 150, "Gestern haben wir am Ufer gesessen und zugehört, wie der Wind durch das Schilf geht."),
     ("en-us+m5", 30, 175, "Please leave the parcel behind the green door, and ring twice when you go."),
     ("sw+f5", 60, 160, "Watoto wanacheza mpira karibu na mto kila siku jioni baada ya shule."),
-    ("en-gb-scotland+m6", 45, 185, "Six fresh herrings, a pound of butter and two loaves of bread, as quickly as you can."),
+    ("en-gb-scotland+m6", 45, 185, "Six fresh herrings, a pound of butter and two loaves, as quickly as you can."),
     ("de+belinda", 50, 170, "Nimm bitte den früheren Zug, sonst verpassen wir das Konzert in der alten Kirche."),
 )
 
@@ -41,11 +52,10 @@ def resampled(sound: np.ndarray, rate: int) -> np.ndarray:
 
 def made_up(rng) -> str:
     """A sentence of random syllables and a number or two."""
-    onset = "b d f g h k l m n p r s t v z sh ch tr st kr pl br".split() + [""]
-    coda = ["", "", "", "n", "r", "s", "l", "m", "t", "k"]
     words = []
     for _ in range(rng.integers(5, 11)):
-        words.append("".join(rng.choice(onset) + rng.choice(list("aeiou")) + rng.choice(coda) for _ in range(rng.integers(1, 4))))
+        syllables = range(rng.integers(1, 4))
+        words.append("".join(rng.choice(ONSETS) + rng.choice(list("aeiou")) + rng.choice(CODAS) for _ in syllables))
     words.insert(int(rng.integers(len(words))), str(rng.integers(10000)))
     return " ".join(words[:4]) + rng.choice([", ", " ", ". "]) + " ".join(words[4:])
 
