@@ -78,13 +78,35 @@ def crackle(rng, samples: int) -> np.ndarray:
     return noise / (noise.std() + 1e-9) + rng.uniform(0.1, 1) * floor / floor.std()
 
 
+def events(rng, samples: int) -> np.ndarray:
+    """Short sounds, from one in a second to 500: tones that glide up or down, or bursts of coloured noise."""
+    out = np.zeros(samples + RATE)
+    middle, spread, noisy = rng.uniform(2.3, 3.7), rng.uniform(0.05, 0.6), rng.random()
+    length, glide = 10 ** rng.uniform(-2.3, -0.7), rng.normal(0, 1.5)
+    t = np.arange(int(min(6 * length, 1) * RATE)) / RATE
+    rise = 1 - np.exp(-t / (length * rng.uniform(0.01, 0.5)))
+    shapes = []
+    for _ in range(24):  # of which every event is one
+        pitch = 10 ** rng.normal(middle, spread)
+        if rng.random() < noisy:
+            band = shaped(rng, len(t), lambda f, pitch=pitch: -12 * np.abs(np.log2((f + 30) / (pitch + 30))))
+            sound = band / band.std()
+        else:
+            sound = np.sin(2 * np.pi * pitch * (t + glide * t * t) + rng.uniform(0, 6))
+        shapes.append(rise * np.exp(-t / length) * sound)
+    for start in rng.integers(0, samples, int(samples / RATE * 10 ** rng.uniform(0, 2.7)) + 1):
+        out[start : start + len(t)] += rng.exponential() * shapes[rng.integers(len(shapes))]
+    floor = coloured(rng, samples)
+    return out[:samples] / (out.std() + 1e-9) + rng.uniform(0.05, 0.7) * floor / floor.std()
+
+
 def blend(rng, samples: int) -> np.ndarray:
     """Two of the kinds at once."""
-    parts = [kind(rng, samples) for kind in rng.choice(np.array((coloured, bumpy, hum, gusts, crackle)), 2)]
+    parts = [kind(rng, samples) for kind in rng.choice(np.array((coloured, bumpy, hum, gusts, crackle, events)), 2)]
     return sum(part / (part.std() + 1e-9) * rng.uniform(0.3, 1) for part in parts)
 
 
-TRAINING = (coloured, bumpy, hum, gusts, crackle, crackle, blend)
+TRAINING = (coloured, bumpy, hum, gusts, crackle, events, events, events, blend)
 
 # ---------------------------------------------------------------------------------------------------- held out --
 
@@ -125,7 +147,33 @@ def stream(rng, samples: int) -> np.ndarray:
     return out / out.std() + 0.5 * murmur / murmur.std()
 
 
-HELD_OUT = (fan, rain, engine, stream)
+def helicopter(rng, samples: int) -> np.ndarray:
+    """A rotor's thumps, each a burst of low noise, and the hiss of its turbine."""
+    phase = (np.cumsum(11 + 0.2 * wander(rng, samples, 1)) / RATE) % 1
+    thumps = np.exp(-9 * phase) * shaped(rng, samples, lambda f: -9 * octaves(f))
+    turbine = shaped(rng, samples, lambda f: -20 * np.abs(np.log2((f + 30) / 2600)))
+    return thumps / thumps.std() + 0.3 * turbine / turbine.std()
+
+
+def cicadas(rng, samples: int) -> np.ndarray:
+    """A meadow: five singers, each a narrow high band that it switches on and off, over air."""
+    out = 0.3 * shaped(rng, samples, lambda f: -3 * octaves(f))
+    for _ in range(5):
+        pitch, rate = rng.uniform(3000, 6500), rng.uniform(5, 40)
+        song = shaped(rng, samples, lambda f, pitch=pitch: -60 * np.abs(np.log2((f + 30) / pitch)))
+        on = np.sin(2 * np.pi * np.cumsum(rate + wander(rng, samples, 1)) / RATE) > 0
+        out += rng.uniform(0.3, 1) * on * song / song.std()
+    return out
+
+
+def surf(rng, samples: int) -> np.ndarray:
+    """Waves: noise that swells over seconds, and is brighter where it is loud."""
+    swell = np.exp(wander(rng, samples, 2.5))
+    low, high = (shaped(rng, samples, lambda f, slope=slope: slope * octaves(f)) for slope in (-7, -1))
+    return swell * low / low.std() + 0.4 * swell**2 * high / high.std()
+
+
+HELD_OUT = (fan, rain, engine, stream, helicopter, cicadas, surf)
 
 
 def mix(clean: np.ndarray, noise: np.ndarray, decibels: float) -> np.ndarray:
