@@ -67,6 +67,16 @@ def gusts(rng, samples: int) -> np.ndarray:
     return noise * 10 ** (rng.uniform(2, 7) * wander(rng, samples, rng.uniform(0.3, 2)) / 20)
 
 
+def pulses(rng, samples: int) -> np.ndarray:
+    """Noise that beats two to 60 times a second, more or less evenly, from a flutter to single thumps."""
+    rate = 10 ** rng.uniform(0.3, 1.8) * np.exp(rng.uniform(0, 0.2) * wander(rng, samples, rng.uniform(0.2, 2)))
+    phase = (np.cumsum(rate) / RATE) % 1
+    shape = np.exp(-rng.uniform(0, 15) * phase) if rng.random() < 0.5 else np.sin(np.pi * phase) ** rng.uniform(0, 8)
+    noise = (coloured, bumpy)[rng.integers(2)](rng, samples)
+    noise, floor = shape * noise, coloured(rng, samples)
+    return noise / noise.std() + rng.uniform(0, 0.7) * floor / floor.std()
+
+
 def crackle(rng, samples: int) -> np.ndarray:
     """Clicks of one to four kinds, sparse or dense, that ring, over a floor."""
     noise, t = np.zeros(samples), np.arange(800) / RATE
@@ -81,7 +91,7 @@ def crackle(rng, samples: int) -> np.ndarray:
 def events(rng, samples: int) -> np.ndarray:
     """Short sounds, from one in a second to 500: tones that glide up or down, or bursts of coloured noise."""
     out = np.zeros(samples + RATE)
-    middle, spread, noisy = rng.uniform(2.3, 3.7), rng.uniform(0.05, 0.6), rng.random()
+    middle, spread, noisy = rng.uniform(1.8, 3.7), rng.uniform(0.05, 0.6), rng.random()
     length, glide = 10 ** rng.uniform(-2.3, -0.7), rng.normal(0, 1.5)
     t = np.arange(int(min(6 * length, 1) * RATE)) / RATE
     rise = 1 - np.exp(-t / (length * rng.uniform(0.01, 0.5)))
@@ -100,13 +110,16 @@ def events(rng, samples: int) -> np.ndarray:
     return out[:samples] / (out.std() + 1e-9) + rng.uniform(0.05, 0.7) * floor / floor.std()
 
 
+KINDS = (coloured, bumpy, hum, gusts, pulses, crackle, events)
+
+
 def blend(rng, samples: int) -> np.ndarray:
     """Two of the kinds at once."""
-    parts = [kind(rng, samples) for kind in rng.choice(np.array((coloured, bumpy, hum, gusts, crackle, events)), 2)]
+    parts = [kind(rng, samples) for kind in rng.choice(np.array(KINDS), 2)]
     return sum(part / (part.std() + 1e-9) * rng.uniform(0.3, 1) for part in parts)
 
 
-TRAINING = (coloured, bumpy, hum, gusts, crackle, events, events, events, blend)
+TRAINING = (*KINDS, events, events, pulses, blend, blend)
 
 # ---------------------------------------------------------------------------------------------------- held out --
 
@@ -173,7 +186,26 @@ def surf(rng, samples: int) -> np.ndarray:
     return swell * low / low.std() + 0.4 * swell**2 * high / high.std()
 
 
-HELD_OUT = (fan, rain, engine, stream, helicopter, cicadas, surf)
+def rails(rng, samples: int) -> np.ndarray:
+    """A carriage: rumble and wind, and the double knock of its axles on every joint."""
+    out, t = np.zeros(samples + RATE), np.arange(3000) / RATE
+    for joint in np.arange(0.1, samples / RATE, 0.9):
+        for axle in (0, 0.16):
+            knock = np.exp(-45 * t) * rng.standard_normal(len(t)).cumsum()
+            start = int((joint + axle + rng.normal(0, 0.004)) * RATE)
+            out[start : start + len(t)] += knock / knock.std()
+    rumble, wind = (shaped(rng, samples, lambda f, slope=slope: slope * octaves(f)) for slope in (-8, -2))
+    return 0.8 * out[:samples] + rumble / rumble.std() + 0.2 * wind / wind.std()
+
+
+def vacuum(rng, samples: int) -> np.ndarray:
+    """A vacuum cleaner: rushing air and the whine of a fast motor under a changing load."""
+    whine = buzz(rng, samples, 480 * np.exp(0.04 * wander(rng, samples, 1.5)), -5)
+    air = shaped(rng, samples, lambda f: -4 * np.abs(np.log2((f + 30) / 900)))
+    return air / air.std() + 0.5 * whine / whine.std()
+
+
+HELD_OUT = (fan, rain, engine, stream, helicopter, cicadas, surf, rails, vacuum)
 
 
 def mix(clean: np.ndarray, noise: np.ndarray, decibels: float) -> np.ndarray:
