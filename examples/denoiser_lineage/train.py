@@ -192,7 +192,7 @@ def c_source(net: RNNoise) -> str:
     return text
 
 
-def main(steps: int = 2400, count: int = 6000) -> None:
+def main(steps: int = 1400, count: int = 3600) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(SEED)
     voices = training_voices(rng, SENTENCES)
