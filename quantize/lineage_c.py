@@ -13,6 +13,7 @@ functions too, is passed over; nothing is evaluated. Neighbours: `lineage_tokens
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import re
 from array import array
@@ -72,14 +73,14 @@ def read_c(path: str | os.PathLike, scale: float | None = None) -> list[LayerTab
     Raises FormatError naming file, line, array, expected and found; UnsupportedError for layers of other kinds;
     QuantizeError for a scale that is no positive number.
     """
-    number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+    number = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
     if scale is not None and not (number and math.isfinite(scale) and scale > 0):
         raise QuantizeError(f"scale {scale!r}: the value of a raw 1 in integer tables, a positive number such as 1/256")
     tokens = Tokens(path, read_text(path))
     source = Source(tokens)
     while tokens.kind != "end":
         source.declaration()
-    return Layers(source, scale).read()
+    return Layers(source, None if scale is None else float(scale)).read()
 
 
 class Source:
@@ -101,7 +102,7 @@ class Source:
                 lengths.append(self.length(words))
             elif t.text == "(":
                 t.skip_balanced()
-                words.pop()  # a function's name, or an attribute's
+                del words[-1:]  # a function's name, or an attribute's
             elif t.text == "{":
                 if words == ["extern"]:
                     t.advance()
@@ -157,6 +158,8 @@ class Source:
                 at,
                 UnsupportedError,
             )
+        if lengths and type_ in LAYERS:
+            raise t.error(f"{name} is an array of {type_}s; give each layer a name of its own", at, UnsupportedError)
         if lengths:
             if name in self.arrays:
                 raise t.error(f"array {name} is defined twice, first in line {t.line(self.arrays[name].at)}", at)

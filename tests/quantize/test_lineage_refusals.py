@@ -34,6 +34,7 @@ REFUSALS = {
     "bracket": (GOOD + "int f(int a {", "line 3: this bracket is never closed"),
     "cut declaration": (GOOD + DENSE + "static const", "line 4: the file ends within a declaration"),
     "number at the top": (GOOD + "5;", "line 3: expected a declaration, found '5'"),
+    "brackets": ("(int) x;", "no DenseLayer, GRULayer"),
     "junk": (GOOD + "const @ x;", "line 3: expected a declaration, found '@'"),
     "if": (GOOD + "#if 1\n#else\n" + DENSE, "line 3: this #if has no #endif"),
     "else": ("#else\n" + GOOD, "line 1: #else without an #if"),
@@ -165,6 +166,10 @@ UNSUPPORTED = {
     "convolution": (
         "const Conv1DLayer c = {b, w, 1, 2, 3, 0};",
         "layer c is a Conv1DLayer; .*convolutions, embeddings",
+    ),
+    "array of layers": (
+        GOOD + "const DenseLayer all[1] = {{b, w, 1, 2, 0}};",
+        "line 3: all is an array of DenseLayers; give",
     ),
     "newer RNNoise": (
         'static const float x[1] = {1};\nconst WeightArray all[] = {\n  {"x", 0, sizeof(x), x},\n};',
