@@ -25,11 +25,15 @@ NAMES = ("frontend", "noises", "voices", "wav", "train", "denoise")
 
 @pytest.fixture(scope="module")
 def example():
-    """Its files as modules, by name; they import one another as a script's folder lets them."""
+    """Its files as modules, by name; they import one another as a script's folder lets them. One thread: several get in
+    each other's way in a GRU's small steps."""
     sys.path.insert(0, str(EXAMPLE))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield {name: importlib.import_module(name) for name in NAMES}
     finally:
+        torch.set_num_threads(threads)
         sys.path.remove(str(EXAMPLE))
         for name in NAMES:
             sys.modules.pop(name, None)
