@@ -157,7 +157,7 @@ def gru_formats(node: Node, ranges: dict[str, Range], limits: dict[str, float], 
         state_frac = bounded_state(node, ranges, limits, what)
     else:
         # the state's format holds the candidate too: a slow unit's candidates reach further than its states. As seen,
-        # without headroom: what a rare candidate loses is a part of a state's step, what a bit less costs is 6 dB always
+        # without headroom: a rare candidate that is clipped moves a state a little, a bit less costs 6 dB at every step
         candidate = f"{node.name}:candidate"
         largest = limits[candidate] / headroom
         if node.attrs["activation"] == "relu":
