@@ -47,9 +47,9 @@ GOLDEN_STEPS = 8
 
 
 def __getattr__(name: str) -> Any:
-    """quantize.nn is loaded when it is asked for, as it needs torch."""
-    if name == "nn":
-        return importlib.import_module("quantize.nn")
+    """quantize.nn and quantize.lineage are loaded when they are asked for, as they need torch."""
+    if name in ("nn", "lineage"):
+        return importlib.import_module(f"quantize.{name}")
     raise AttributeError(f"module 'quantize' has no attribute {name!r}")
 
 

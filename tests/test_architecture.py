@@ -15,7 +15,7 @@ from rtcore import _build, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "rtcore" / "csrc"
-TORCH_FACING = {"nn.py", "demo.py"}  # and quantize/torch_*.py
+TORCH_FACING = {"nn.py", "lineage.py", "demo.py"}  # and quantize/torch_*.py
 PACKAGES = ("rtcore", "quantize", "firmware_sim")
 
 

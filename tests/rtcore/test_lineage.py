@@ -2,7 +2,8 @@
 
 The program keeps the family's manner: tables as `static const` arrays, positional struct initialisers, a page of calls.
 Its bits are those of DenseF32 and GruF32; for the int8 generation, too, as scaling by 1/256 is exact.
-Neighbours: `rtcore/csrc/rtcore_lineage.h`, `rtcore_lineage_int8.c`, `test_f32.py` (the layers themselves).
+Neighbours: `rtcore/csrc/rtcore_lineage.h`, `rtcore_lineage_int8.c`, `test_f32.py` (the layers themselves),
+`lineage_sources.py` (compiles the programs).
 """
 
 import shutil
@@ -11,21 +12,13 @@ import subprocess
 import numpy as np
 import pytest
 
+from lineage_sources import build_and_run, c_array
 from rtcore import DenseF32, GruF32, _build
 
 SEED = 20
 FRAMES, INPUTS, HIDDEN, BANDS = 12, 42, 24, 22
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: cc is not on PATH")
-
-
-def c_array(ctype, name, values):
-    """`static const` table; nine digits carry a float32 exactly."""
-    flat = np.ravel(values)
-    form = "{}" if flat.dtype == np.int8 else "{:.8e}f"
-    items = [form.format(v) for v in flat.tolist()]
-    lines = (", ".join(items[i : i + 8]) for i in range(0, len(items), 8))
-    return f"static const {ctype} {name}[{len(items)}] = {{\n   " + ",\n   ".join(lines) + "\n};\n"
 
 
 def tables(rng, m, rows, n=None, bias=None, int8=False):
@@ -106,27 +99,6 @@ int main(void)
   return 0;
 }}
 """
-
-
-def build_and_run(folder, program, kernels, defines=()):
-    """stdout's numbers, float32 [FRAMES, BANDS + HIDDEN]."""
-    head = "".join(f"#define {d}\n" for d in defines) + '#include <stdio.h>\n#include "rtcore_lineage.h"\n'
-    (folder / "main.c").write_text(head + program)
-    sources = [_build.CSRC / name for name in kernels]
-    command = [
-        "cc",
-        "-O2",
-        *_build.WARNINGS,
-        *_build.KERNEL_FLAGS,
-        f"-I{_build.CSRC}",
-        "main.c",
-        *sources,
-        "-o",
-        "main",
-    ]
-    subprocess.run(command, cwd=folder, check=True)
-    output = subprocess.run([folder / "main"], capture_output=True, text=True, check=True).stdout
-    return np.array([line.split() for line in output.splitlines()], np.float32)
 
 
 def model(rng, reset_after, int8=False):
