@@ -23,8 +23,8 @@ import numpy as np
 import rtcore
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.errors import QuantizeError
-from rtcore import _build
-from rtcore.packing import PackedMatrix, pack_dense, pack_gru, pack_lstm, pack_rnn
+from rtcore import _build, streams
+from rtcore.packing import Packed, PackedStream, pack_dense, pack_gru, pack_lstm, pack_rnn
 from rtcore.tables import ACTIVATIONS, SPEC_VERSION, Layer, StatePart, Tables, Tensor, state_parts, state_size
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -39,7 +39,7 @@ C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(
     np.dtype(np.int64): "int64_t",
 }
 PACKERS = {  # kind -> the members of its C struct that are matrices, the gates of their rows, and who packs them
-    "dense_i16": (("matrix",), (1,), lambda layer: (pack_dense(layer),)),
+    "dense_i16": (("matrix",), (1,), pack_dense),
     "gru_i16": (("input", "recurrent"), (3, 3), pack_gru),
     "lstm_i16": (("input", "recurrent", "projection"), (4, 4, 1), pack_lstm),
     "rnn_i16": (("input", "recurrent"), (1, 1), pack_rnn),
@@ -68,6 +68,7 @@ ARGUMENTS = {
     "log_softmax_i16": "a n frac shift",
     "layernorm_i16": "a mult bias shift n epsilon",
 }
+FORMS = {"W16_A64": streams.W16_A64, "W8_A32": streams.W8_A32, "BOUNDED": streams.BOUNDED}
 KINDS = PACKERS.keys() | ARGUMENTS.keys() | {"cell_i16"}
 
 
@@ -135,7 +136,7 @@ class Call:
     inputs: list[str]
     output: str
     frac: int
-    matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
+    matrices: list[tuple[str, Packed, dict[str, str]]] = field(default_factory=list)
     arrays: dict[str, Array] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     owner: str = ""  # of a cell_i16: its LSTM's id
@@ -210,7 +211,7 @@ def render(
     name = checked_name(name)
     if core not in _build.CORES:
         raise QuantizeError(f"unknown core {core!r}; kernels exist for {', '.join(_build.CORES)}")
-    context = _context(tables, name, digest, selftest) | {"core": core}
+    context = _context(tables, name, digest, selftest, core) | {"core": core}
     wanted = {
         "net.h": f"{name}.h",
         "weights.h": f"{name}_weights.h",
@@ -261,7 +262,7 @@ def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
 # ------------------------------------------------------------------------------------------------------- context --
 
 
-def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) -> dict:
+def _context(tables: Tables, name: str, digest: str, selftest: Golden | None, core: str) -> dict:
     """Everything that the templates print."""
     if tables.spec != SPEC_VERSION:
         raise QuantizeError(f"tables of spec version {tables.spec}; this generator writes version {SPEC_VERSION}")
@@ -276,7 +277,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
     touched = {_resolve(tables, tensor)[0].name for tensor in locals_}
     silent = [port.id for port, x in zip(inputs, tables.inputs, strict=True) if x not in touched]
     arrays: list[Array] = []
-    calls = [_call(tables, layer, ids[layer.name], macro, locals_, arrays) for layer in tables.layers]
+    calls = [_call(tables, layer, core, ids[layer.name], macro, locals_, arrays) for layer in tables.layers]
     states = [call for call in calls if call.parts]
     groups = _groups(tables, macro, {part.part.row: (call, part) for call in states for part in call.parts})
     return {
@@ -365,7 +366,9 @@ def _resolve(tables: Tables, name: str) -> tuple[Tensor, int]:
     return tensor, offset
 
 
-def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, Local], arrays: list[Array]) -> Call:
+def _call(
+    tables: Tables, layer: Layer, core: str, id_: str, macro: str, places: dict[str, Local], arrays: list[Array]
+) -> Call:
     """The view of one layer; its tables go to `arrays`."""
     call = Call(
         kind=layer.kind,
@@ -384,7 +387,7 @@ def _call(tables: Tables, layer: Layer, id_: str, macro: str, places: dict[str, 
         call.parts.append(Part(part, f"{call.macro}_{size}", f"{call.macro}_{'CELL' if cell else ''}FRAC"))
     if layer.kind in PACKERS:
         members, gates, pack = PACKERS[layer.kind]
-        for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
+        for which, matrix, g in zip(members, pack(layer, core), gates, strict=False):  # an LSTM may lack its last
             call.matrices.append(_matrix(arrays, call, which, matrix, g))
     elif layer.kind == "cell_i16":
         call.owner = layer_ids(tables)[tables.tensors[layer.inputs[0]].owner]
@@ -425,10 +428,14 @@ def _note(tables: Tables, layer: Layer) -> str:
     return f"{name}: {kind.get(layer.kind, layer.kind.removesuffix('_i16'))} [{ints['n']}], {formats}"
 
 
-def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> tuple:
+def _matrix(arrays: list[Array], call: Call, which: str, m: Packed, gates: int) -> tuple:
     """The tables of one matrix: (member of the layer's struct, matrix, member of rtcore_matrix_i16 -> array)."""
     prefix = call.id if which == "matrix" else f"{call.id}_{which}"
     rows = f"{gates} gates x {m.nb_rows // gates}" if gates > 1 else f"{m.nb_rows}"
+    if isinstance(m, PackedStream):
+        form = " + ".join(f"RTCORE_STREAM_{name}" for name, bit in FORMS.items() if m.form & bit)
+        stream = _array(arrays, f"{prefix}_stream", m.stream, f"[{rows} rows][{m.nb_inputs} columns], {form}")
+        return which, m, {"stream": stream, "form": form, "stride": str(m.stride)}
     columns = m.nb_inputs + m.nb_inputs % 2
     bits = 8 * m.weights.itemsize
     shifts = f"{m.shift.min()}..{m.shift.max()}"

@@ -14,6 +14,7 @@ CSRC = Path(__file__).resolve().parent / "csrc"
 SOURCES_I16 = (
     "rtcore_sigma.c",
     "rtcore_sums4.c",
+    "rtcore_stream_i16.c",
     "rtcore_matrix_i16.c",
     "rtcore_dense_i16.c",
     "rtcore_gru_i16.c",

@@ -70,7 +70,7 @@ void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *v
     }
     for (int first = 0; first < lstm->nb_outputs; first += 4) {
         int32_t rows[4];
-        rtcore_matrix_i16_rows4(&lstm->projection, first / 4, scratch, rows);
+        rtcore_matrix_i16_rows(&lstm->projection, first / 4, 1, scratch, rows);
         for (int k = 0; k < 4 && first + k < lstm->nb_outputs; k++) {
             view[first + k] = rtcore_sat16(rows[k]);
         }

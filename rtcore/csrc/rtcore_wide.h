@@ -1,0 +1,17 @@
+/* rtcore_wide.h - products and shifts of 64 bits, for compilers and cores that have them.
+ *
+ * A core may bring its own rtcore_wide.h (csrc/<core>/), which gives the same numbers in 32-bit halves. Neighbours:
+ * rtcore_fixed.h (includes it; the number domains).
+ */
+#ifndef RTCORE_WIDE_H
+#define RTCORE_WIDE_H
+
+/* floor(acc / 2^shift), saturated to PRE: an accumulator with its rounding half included. shift 0..62 */
+static inline int32_t rtcore_requantize(int64_t acc, int shift) { return rtcore_sat32(rtcore_asr64(acc, shift)); }
+
+/* s * v / 2^32 rounded half up, s any GATE or fraction below 2^31, v any int32 */
+static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
+    return (int32_t)rtcore_asr64((int64_t)s * v + 2147483648LL, 32);
+}
+
+#endif
