@@ -229,10 +229,10 @@ def render(
     )
     environment.filters["fit"] = fit
     files = {path: environment.get_template(f"{t}.jinja").render(context).encode() for t, path in wanted.items()}
-    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files()}
+    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files(core)}
 
 
-def kernel_files() -> list[str]:
+def kernel_files(core: str = "portable") -> list[str]:
     """Kernel sources of an int16 net and the headers that they include, as files of rtcore/csrc, sorted."""
     found: dict[str, None] = {}
     waiting = list(_build.SOURCES_I16)
@@ -240,7 +240,7 @@ def kernel_files() -> list[str]:
         file = waiting.pop()
         if file not in found:
             found[file] = None
-            waiting += re.findall(r'^#include "([^"]+)"', (_build.CSRC / file).read_text(), re.MULTILINE)
+            waiting += re.findall(r'^#include "([^"]+)"', _build.kernel_path(file, core).read_text(), re.MULTILINE)
     return sorted(found)
 
 
@@ -303,7 +303,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None, co
         "scratch": max((call.scratch for call in states), default=0),
         "max_neurons": tables.max_neurons,
         "stack": STACK_BYTES,
-        "kernels": [file for file in kernel_files() if file.endswith(".c")],
+        "kernels": [file for file in kernel_files(core) if file.endswith(".c")],
         "selftest": _selftest(tables, selftest) if selftest is not None else None,
     }
 

@@ -28,14 +28,14 @@ SOURCES_I16 = (
 )
 SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
 
-# Cores with kernels of their own: files of csrc/<folder> replace the portable ones of the same name, same bits.
-CORES = {"portable": "", "cortex-m4": "cortex_m4"}
+# Cores with kernels of their own: files of these folders of csrc replace the portable ones of the same name, same bits.
+CORES = {"portable": (), "cortex-m4": ("cortex_m4", "thumb2"), "cortex-m3": ("cortex_m3", "thumb2")}
 
 
 def kernel_path(file: str, core: str = "portable") -> Path:
     """Where a kernel source for a core is."""
-    own = CSRC / CORES[core] / file
-    return own if own.is_file() else CSRC / file
+    own = (CSRC / folder / file for folder in CORES[core])
+    return next((path for path in own if path.is_file()), CSRC / file)
 
 
 # What every kernel and every generated file compiles under without a warning, gcc and clang.

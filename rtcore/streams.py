@@ -54,26 +54,21 @@ def _flat(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate([part.reshape(part.shape[0], -1).astype(np.int32) for part in parts], axis=1).reshape(-1)
 
 
-def m4_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
-    """W16_A64 of Cortex-M4."""
+def _w16_bounded(rows: Rows) -> int | None:
+    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it."""
+    low, high = rows.bounds
     if (rows.mult != 1).any() or rows.shift.min() < 2 or rows.shift.max() > 32:
         return None
-    if np.abs(rows.weights.astype(np.int64)).max() > 32767:
+    if max(-low.min(), high.max()) >= 1 << 46:
         return None
-    low, high = ((bound + rows.half) >> rows.shift for bound in rows.bounds)
-    bounded = low.min() >= -INT32 and high.max() <= INT32
-    by2 = rows.weights.reshape(-1, 2, rows.weights.shape[1])
-    stream = _flat(
-        _words(rows.bias + rows.half).reshape(-1, 4), _pairs(by2), (np.int64(1) << (32 - rows.shift)).reshape(-1, 2)
-    )
-    return stream, W16_A64 + BOUNDED * bounded
+    low, high = ((bound + rows.half) >> rows.shift for bound in (low, high))
+    return BOUNDED if low.min() >= -INT32 and high.max() <= INT32 else 0
 
 
-def m4_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
-    """W8_A32 of Cortex-M4. None also where -128 lies above a negative weight: 256 times it minus one is no int16."""
+def _w8_scale(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """[groups, 5]: four scales, and how far up sums go before; and BOUNDED or 0. None where W8_A32 cannot hold it."""
     low, high = rows.bounds
-    lower, upper = (rows.weights.reshape(-1, 2, 2, rows.weights.shape[1])[:, :, k].astype(np.int64) for k in (0, 1))
-    if low.min() < -INT32 - 1 or high.max() > INT32 or ((upper == -128) & (lower < 0)).any():
+    if low.min() < -INT32 - 1 or high.max() > INT32:
         return None
     bits = np.array([int(m).bit_length() for m in rows.mult])
     up = max(0, int((bits + 1 - rows.shift).max()))
@@ -81,10 +76,41 @@ def m4_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
     if up > 16 or left.min() < 0:
         return None
     bounded = (low << up).min() >= -INT32 - 1 and (high << up).max() <= INT32
-    bias = rows.bias.reshape(-1, 2, 2)
-    sums = np.concatenate([_words(256 * bias[..., 1] + bias[..., 0]), bias[..., :1]], axis=2)
-    scale = np.concatenate([(rows.mult << left).reshape(-1, 4), np.full((len(bias), 1), up)], axis=1)
-    return _flat(sums, _pairs(256 * upper + lower), scale), W8_A32 + BOUNDED * bounded
+    scale = (rows.mult << left).reshape(-1, 4)
+    return np.concatenate([scale, np.full((len(scale), 1), up)], axis=1), BOUNDED * bounded
+
+
+def _by_row_pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[R, ..] to the lower and the upper rows of the pairs, [R / 4, 2, ..] each, int64."""
+    pairs = values.astype(np.int64).reshape(-1, 2, 2, *values.shape[1:])
+    return pairs[:, :, 0], pairs[:, :, 1]
+
+
+def _shifts(rows: Rows) -> np.ndarray:
+    """2^(32 - shift), [R]."""
+    return np.int64(1) << (32 - rows.shift)
+
+
+def m4_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of Cortex-M4."""
+    bounded = _w16_bounded(rows)
+    if bounded is None:
+        return None
+    halves = rows.weights.reshape(-1, 2, rows.weights.shape[1])
+    parts = _words(rows.bias + rows.half).reshape(-1, 4), _pairs(halves), _shifts(rows).reshape(-1, 2)
+    return _flat(*parts), W16_A64 + bounded
+
+
+def m4_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of Cortex-M4. None also where -128 lies above a negative weight: 256 times it minus one is no int16."""
+    scaled = _w8_scale(rows)
+    lower, upper = _by_row_pairs(rows.weights)
+    if scaled is None or ((upper == -128) & (lower < 0)).any():
+        return None
+    scale, bounded = scaled
+    low, high = (bias[..., None] for bias in _by_row_pairs(rows.bias))
+    sums = np.concatenate([_words((256 * high + low)[..., 0]), low], axis=2)
+    return _flat(sums, _pairs(256 * upper + lower), scale), W8_A32 + bounded
 
 
 def m4_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
@@ -92,4 +118,30 @@ def m4_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
     return (m4_w8(rows) if rows.weights.dtype == np.int8 else None) or m4_w16(rows)
 
 
-STREAMS = {"cortex-m4": m4_stream}
+def m3_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of Cortex-M3."""
+    bounded = _w16_bounded(rows)
+    if bounded is None:
+        return None
+    low, high = _by_row_pairs(rows.bias + rows.half)
+    lower, upper = _by_row_pairs(rows.weights)
+    words = (65536 * upper + lower).swapaxes(1, 2)
+    return _flat(_words(np.stack([65536 * high + low, low], axis=2)), words, _shifts(rows).reshape(-1, 4)), W16_A64 + bounded
+
+
+def m3_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of Cortex-M3."""
+    scaled = _w8_scale(rows)
+    if scaled is None:
+        return None
+    scale, bounded = scaled
+    columns = np.ascontiguousarray(rows.weights.reshape(-1, 4, rows.weights.shape[1]).swapaxes(1, 2)).view("<i4")
+    return _flat(rows.bias.reshape(-1, 4), columns, scale), W8_A32 + bounded
+
+
+def m3_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For Cortex-M3: int32 words and their RTCORE_STREAM_*."""
+    return m3_w8(rows) if rows.weights.dtype == np.int8 else m3_w16(rows)
+
+
+STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream}

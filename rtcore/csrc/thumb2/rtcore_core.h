@@ -1,11 +1,14 @@
-/* rtcore_core.h - meeting and sigma for Cortex-M4, M7 and M33 (with the DSP extension), in place of the portable one.
+/* rtcore_core.h - meeting and sigma for Cortex-M3, M4, M7 and M33, in place of the portable one.
  *
- * Saturating additions and shifts, and a chord by one SMMLAR. A saturated negative pre-activation is INT32_MIN here: nothing
+ * Saturating additions and shifts, and chords in assembly. A saturated negative pre-activation is INT32_MIN here: nothing
  * that reads one tells it from -INT32_MAX, as magnitudes are clipped before they are used. GNU C: gcc, clang.
- * Neighbours: rtcore_fixed.h (includes it; the number domains), rtcore_sigma.c (the table).
+ * Neighbours: rtcore_fixed.h (includes it; the number domains), rtcore_dsp.h of the core, rtcore_sigma.c (the
+ * table).
  */
 #ifndef RTCORE_CORE_H
 #define RTCORE_CORE_H
+
+#include "rtcore_dsp.h"
 
 /* Before functions that a core wants inlined, or with their registers to themselves. */
 #define RTCORE_INLINE static inline __attribute__((always_inline))
@@ -14,7 +17,7 @@
 /* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated. shift 0..31 */
 RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
     int32_t sum, up, back;
-    __asm__("qadd %0, %1, %2" : "=r"(sum) : "r"(a), "r"(b));
+    __asm__(RTCORE_QADD("%0", "%1", "%2") : "=&r"(sum) : "r"(a), "r"(b) : "cc");
     if (shift == 0) {
         return sum;
     }
@@ -46,9 +49,10 @@ RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
             "sub %1, %1, %0\n\t"                                                                                       \
             "lsr %2, %2, #1\n\t"                                                                                       \
             "lsl %1, %1, #1\n\t"                                                                                       \
-            "smmlar %0, %1, %2, %0"                                                                                    \
+            RTCORE_SMMLAR("%0", "%1", "%2")                                                                             \
             : "=&r"(y), "=&r"(node), "=&r"(t)                                                                          \
-            : "r"(a), "r"(rtcore_sigma_table), "m"(rtcore_sigma_table));                                               \
+            : "r"(a), "r"(rtcore_sigma_table), "m"(rtcore_sigma_table)                                                 \
+            : "cc");                                               \
     return y
 
 /* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */
