@@ -77,13 +77,14 @@ def _riscv32(name: str, cpu: str, model: str) -> Target:
         startup="startup_riscv.c",
         architecture=RISCV32,
         model=model,
+        core="rv32imc",
     )
 
 
 TARGETS = {
     target.name: target
     for target in (
-        _cortex_m("cortex-m0", "cortex_m0", "cortex_m0", "UC_CPU_ARM_CORTEX_M0"),
+        _cortex_m("cortex-m0", "cortex_m0", "cortex_m0", "UC_CPU_ARM_CORTEX_M0", "cortex-m0"),
         _cortex_m("cortex-m3", "cortex_m3", "cortex_m3", "UC_CPU_ARM_CORTEX_M3", "cortex-m3"),
         _cortex_m("cortex-m4", "cortex_m4", "cortex_m3", "UC_CPU_ARM_CORTEX_M4", "cortex-m4"),
         _cortex_m("cortex-m7", "cortex_m7", "cortex_m3", "UC_CPU_ARM_CORTEX_M7", "cortex-m4"),

@@ -29,7 +29,13 @@ SOURCES_I16 = (
 SOURCES_F32 = ("rtcore_math_f32.c", "rtcore_dense_f32.c", "rtcore_gru_f32.c")
 
 # Cores with kernels of their own: files of these folders of csrc replace the portable ones of the same name, same bits.
-CORES = {"portable": (), "cortex-m4": ("cortex_m4", "thumb2"), "cortex-m3": ("cortex_m3", "thumb2")}
+CORES = {
+    "portable": (),
+    "cortex-m4": ("cortex_m4", "thumb2"),
+    "cortex-m3": ("cortex_m3", "thumb2"),
+    "cortex-m0": ("cortex_m0",),
+    "rv32imc": ("rv32imc",),
+}
 
 
 def kernel_path(file: str, core: str = "portable") -> Path:

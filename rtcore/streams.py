@@ -144,4 +144,36 @@ def m3_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
     return m3_w8(rows) if rows.weights.dtype == np.int8 else m3_w16(rows)
 
 
-STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream}
+def _column_pairs(rows: Rows) -> np.ndarray:
+    """[groups, pairs, 4 rows, 2 columns]."""
+    return rows.weights.reshape(-1, 4, rows.weights.shape[1] // 2, 2).swapaxes(1, 2)
+
+
+def rv_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of RV32IMC."""
+    bounded = _w16_bounded(rows)
+    if bounded is None or rows.weights.shape[1] > 1 << 16:
+        return None
+    bias = (rows.bias + rows.half).reshape(-1, 4)
+    weights = np.ascontiguousarray(_column_pairs(rows)).view("<i4")
+    low = _words(bias)[..., 0]
+    return _flat(low, bias >> 16, weights, _shifts(rows).reshape(-1, 4)), W16_A64 + bounded
+
+
+def rv_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of RV32IMC."""
+    scaled = _w8_scale(rows)
+    if scaled is None:
+        return None
+    scale, bounded = scaled
+    pairs = _column_pairs(rows)
+    weights = np.ascontiguousarray(pairs).reshape(len(pairs), -1).view("<i4")
+    return _flat(rows.bias.reshape(-1, 4), weights, scale), W8_A32 + bounded
+
+
+def rv_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For RV32IMC: int32 words and their RTCORE_STREAM_*."""
+    return rv_w8(rows) if rows.weights.dtype == np.int8 else rv_w16(rows)
+
+
+STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream, "rv32imc": rv_stream}

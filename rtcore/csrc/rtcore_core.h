@@ -26,9 +26,7 @@ static inline int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
 static inline int32_t rtcore_chord(uint32_t t) {
     const uint32_t near = t < (1U << 26) ? t : (1U << 26) - 1U;
     const int32_t *const node = rtcore_sigma_table + (near >> 16);
-    const int32_t twice_drop = 2 * (node[1] - node[0]);
-    const int32_t f = (int32_t)((near & 65535U) << 15);
-    return node[0] + rtcore_gate_mul(f, twice_drop);
+    return rtcore_interpolate(node[0], node[0] - node[1], near & 65535U);
 }
 
 /* |a| of a PRE */

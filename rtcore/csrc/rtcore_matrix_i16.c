@@ -58,12 +58,17 @@ static void rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *inp
         for (int k = 0; k < 4; k++) {
             rows[k] = rtcore_requantize(acc[k], shift[k]);
         }
-    } else {
-        const int16_t *mult = matrix->mult + 4 * group;
-        int64_t acc[4];
-        rtcore_matrix_i16_sums4(matrix, group, input, acc);
+    } else if (matrix->bias32 != NULL) {
+        int32_t acc[4];
+        sums4_a32(matrix, group, input, acc);
         for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_sat32(rtcore_rshift_round(acc[k] * mult[k], shift[k]));
+            rows[k] = rtcore_requantize_product(acc[k], matrix->mult[4 * group + k], shift[k]);
+        }
+    } else {
+        int64_t acc[4];
+        sums4_a64(matrix, group, input, acc);
+        for (int k = 0; k < 4; k++) {
+            rows[k] = rtcore_sat32(rtcore_rshift_round(acc[k] * matrix->mult[4 * group + k], shift[k]));
         }
     }
 }
