@@ -3,6 +3,7 @@
 #   make test      every test but the exhaustive sweeps;  make test-all adds them
 #   make sanitize  the test suite's numpy part under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make bench     host speed, side by side, to build/bench
+#   make bench-mcu instructions, flash and stack per core, model and weight width, compared with benches/mcu.csv
 #   make lint      ruff and clang-format
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard rtcore/*.pyx rtcore/*.pxd rtcore/_build.py rtcore/csrc/* rtcore/host/*)
 C_FILES := $(wildcard rtcore/csrc/*.c rtcore/csrc/*.h rtcore/csrc/*/*.c rtcore/host/*.c rtcore/host/*.h firmware_sim/board/*.c firmware_sim/board/*.h)
 
-.PHONY: demo test test-all sanitize bench lint format clean
+.PHONY: demo test test-all sanitize bench bench-mcu lint format clean
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ sanitize: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benches/host.py
+
+bench-mcu: $(VENV)/.installed
+	$(BIN)/python benches/mcu.py --check
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,10 +1,9 @@
 """Logical tables to the packed arrays that the C structs point to: of portable C, or a core's own stream.
 
-The one place that knows how weights lie in memory; values never change here. Portable C: groups of 4 rows, column pairs: int16
-[rows/4][columns/2][4][2], int8 [rows/4][columns/2][2][2][2] with the two rows of a pair innermost. A word is then what
-a dual multiply takes: two columns of one int16 row, or of two int8 rows for SXTB16 to split.
-Neighbours: `streams.py` (what a core's own kernels read), `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the `*_i16.pyx` classes and `quantize/emit_c.py`
-(both hold what comes from here).
+The one place that knows how weights lie in memory; values never change here. Portable C: groups of 4 rows, column
+pairs: int16 [rows/4][columns/2][4][2], int8 [rows/4][columns/2][2][2][2] with the two rows of a pair innermost.
+Neighbours: `streams.py` (what a core's own kernels read), `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the
+`*_i16.pyx` classes and `quantize/emit_c.py` (both hold what comes from here).
 """
 
 from __future__ import annotations

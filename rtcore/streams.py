@@ -1,8 +1,8 @@
 """Logical tables to the streams that a core's own kernels read from front to back, where they can.
 
-What a core's stream looks like is said in `csrc/<core>/rtcore_stream_i16.c`; here it is written. A matrix that a core's
-kernels do not take (no stream) is packed for the portable ones, which are linked anyway. Neighbours: `packing.py` (asks,
-and groups the rows), `csrc/rtcore.h` (RTCORE_STREAM_*).
+What a core's stream looks like is said in `csrc/<core>/rtcore_stream_i16.c`; here it is written. A matrix that a
+core's kernels do not take (no stream) is packed for the portable ones, which are linked anyway. Neighbours:
+`packing.py` (asks, and groups the rows), `csrc/rtcore.h` (RTCORE_STREAM_*).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ INT32 = 2**31 - 1
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a matrix in groups of four. weights: int [R, M], M even (padded); bias: int64 [R] without rounding halves;
-    mult, shift: int64 [R], out = (acc * mult) >> shift rounded; zero rows have any."""
+    """Rows of a matrix in groups of four. weights: int [R, M], M even (padded); bias: int64 [R] without rounding
+    halves; mult, shift: int64 [R], out = (acc * mult) >> shift rounded; zero rows have any."""
 
     weights: np.ndarray
     bias: np.ndarray
@@ -126,7 +126,9 @@ def m3_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
     low, high = _by_row_pairs(rows.bias + rows.half)
     lower, upper = _by_row_pairs(rows.weights)
     words = (65536 * upper + lower).swapaxes(1, 2)
-    return _flat(_words(np.stack([65536 * high + low, low], axis=2)), words, _shifts(rows).reshape(-1, 4)), W16_A64 + bounded
+    return _flat(
+        _words(np.stack([65536 * high + low, low], axis=2)), words, _shifts(rows).reshape(-1, 4)
+    ), W16_A64 + bounded
 
 
 def m3_w8(rows: Rows) -> tuple[np.ndarray, int] | None:

@@ -83,7 +83,7 @@ static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t 
 
 /* not reset_after: the reset gate multiplies the state before R reads it, as `reset`, i16 [nb_neurons]. */
 RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x,
-                        int16_t *reset) {
+                                       int16_t *reset) {
     const int n = gru->nb_neurons;
     int32_t z[4], a[4];
     for (int first = 0; first < n; first += 4) {

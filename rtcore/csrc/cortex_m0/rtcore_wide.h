@@ -1,5 +1,6 @@
 /* rtcore_wide.h - products and shifts of 64-bit numbers in 32-bit halves, for cores without long shifts or long products, in
- * place of the portable one. Neighbours: rtcore_fixed.h (includes it; the number domains). */
+ * place of the portable one.
+ * Neighbours: rtcore_fixed.h (includes it; the number domains). */
 #ifndef RTCORE_WIDE_H
 #define RTCORE_WIDE_H
 
@@ -38,7 +39,8 @@ static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
     const int32_t s_high = s >> 16, v_high = rtcore_asr32(v, 16);
     const uint32_t a = (uint32_t)s_high * v_low + (s_low * v_low >> 16) + 32768U; /* below 2^31 */
     const int32_t b = (int32_t)s_low * v_high;
-    return s_high * v_high + (int32_t)(a >> 16) + rtcore_asr32(b, 16) + (int32_t)(((a & 65535U) + ((uint32_t)b & 65535U)) >> 16);
+    return s_high * v_high + (int32_t)(a >> 16) + rtcore_asr32(b, 16) +
+           (int32_t)(((a & 65535U) + ((uint32_t)b & 65535U)) >> 16);
 }
 
 /* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16: two products below 2^28 and 2^29. */

@@ -1,5 +1,6 @@
 /* rtcore_wide.h - shifts of 64-bit numbers in 32-bit halves, for RISC-V, which has long products (MULH) and no long shifts, in
- * place of the portable one. Neighbours: rtcore_fixed.h (includes it; the number domains). */
+ * place of the portable one.
+ * Neighbours: rtcore_fixed.h (includes it; the number domains). */
 #ifndef RTCORE_WIDE_H
 #define RTCORE_WIDE_H
 
@@ -20,7 +21,9 @@ static inline int32_t rtcore_requantize(int64_t acc, int shift) {
 /* acc * mult / 2^shift rounded half up, saturated to PRE. mult 1..32767, shift 0..62 */
 static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int shift) {
     const int64_t product = (int64_t)acc * mult;
-    return shift > 47 ? 0 : rtcore_requantize(product + (shift > 32 ? (int64_t)(1U << (shift - 33)) << 32 : 1U << shift >> 1), shift);
+    return shift > 47 ? 0
+                      : rtcore_requantize(
+                            product + (shift > 32 ? (int64_t)(1U << (shift - 33)) << 32 : 1U << shift >> 1), shift);
 }
 
 /* s * v / 2^32 rounded half up, s a GATE, v any int32 */

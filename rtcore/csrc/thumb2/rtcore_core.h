@@ -48,11 +48,10 @@ RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
             "lsl %2, %2, #" left "\n\t"                                                                                \
             "sub %1, %1, %0\n\t"                                                                                       \
             "lsr %2, %2, #1\n\t"                                                                                       \
-            "lsl %1, %1, #1\n\t"                                                                                       \
-            RTCORE_SMMLAR("%0", "%1", "%2")                                                                             \
+            "lsl %1, %1, #1\n\t" RTCORE_SMMLAR("%0", "%1", "%2")                                                       \
             : "=&r"(y), "=&r"(node), "=&r"(t)                                                                          \
             : "r"(a), "r"(rtcore_sigma_table), "m"(rtcore_sigma_table)                                                 \
-            : "cc");                                               \
+            : "cc");                                                                                                   \
     return y
 
 /* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */

@@ -14,8 +14,8 @@
 #include "rtcore_matrix_i16.h"
 
 RTCORE_STATIC_ASSERT(nb_inputs_is_at_24, offsetof(rtcore_matrix_i16, nb_inputs) == 24);
-RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32, offsetof(rtcore_matrix_i16, stream) == 32 &&
-                                                           offsetof(rtcore_matrix_i16, stride) == 40);
+RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32,
+                     offsetof(rtcore_matrix_i16, stream) == 32 && offsetof(rtcore_matrix_i16, stride) == 40);
 RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_W16_A64 == 1);
 
 /* clang-format off */
