@@ -8,10 +8,10 @@ Flash is code and tables of the linked net, stack what the call writes of a pain
 
     python benches/mcu.py [--cores cortex-m4,..] [--models rnnoise,..] [--check | --widths]
 
-All of it goes to build/bench/mcu.csv. --check compares with benches/mcu.csv instead, names every cell that differs and exits
-with 1: counts are deterministic given the pinned compiler (constraints.txt), so that every change of speed or size
-shows. After a wanted change the new file is committed in its place. --widths compares the kernels on linear layers
-of 1 to 256 inputs and prints where a core's own are closest to the portable ones.
+All of it goes to build/bench/mcu.csv. --check compares with benches/mcu.csv instead, names every cell that differs
+and exits with 1: counts are deterministic given the pinned compiler (constraints.txt), so that every change of speed
+or size shows. After a wanted change the new file is committed in its place. --widths compares the kernels on linear
+layers of 1 to 256 inputs and prints where a core's own are closest to the portable ones.
 """
 
 from __future__ import annotations
