@@ -110,7 +110,7 @@ def test_counts_are_those_of_single_steps(target):
         ("net_reset", (state,)),
         ("net_step", (state, io, io + 6)),
         ("net_check", (board.symbol("net_default_weights").address,)),
-        ("rtcore_tanh", (12345678,)),
+        ("rtcore_tanh_q15", (12345678,)),
     ):
         board.call("net_reset", state)
         board.call(function, *args)
