@@ -4,6 +4,7 @@
 #   make test      every test but the exhaustive sweeps, and what was skipped for want of a tool;  make test-all adds them
 #   make sanitize  the test suite's numpy part under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make bench     host speed, side by side, to build/bench
+#   make bench-mcu instructions, flash and stack per core, model and weight width, compared with benches/mcu.csv
 #   make lint      ruff and clang-format
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard rtcore/*.pyx rtcore/*.pxd rtcore/_build.py rtcore/csrc/* rtcore/host/*)
 C_FILES := $(wildcard rtcore/csrc/*.c rtcore/csrc/*.h rtcore/csrc/*/*.c rtcore/host/*.c rtcore/host/*.h firmware_sim/board/*.c firmware_sim/board/*.h)
 
-.PHONY: demo denoiser test test-all sanitize bench lint format clean
+.PHONY: demo denoiser test test-all sanitize bench bench-mcu lint format clean
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,6 +37,9 @@ sanitize: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python benches/host.py
+
+bench-mcu: $(VENV)/.installed
+	$(BIN)/python benches/mcu.py --check
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

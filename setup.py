@@ -31,7 +31,7 @@ def extension(name: str, *sources: str) -> Extension:
 
 
 I16 = build["SOURCES_I16"]
-MATRIX = ("rtcore_sigma.c", "rtcore_sums4.c", "rtcore_matrix_i16.c")
+MATRIX = ("rtcore_sigma.c", "rtcore_sums4.c", "rtcore_stream_i16.c", "rtcore_matrix_i16.c")
 
 setup(
     ext_modules=cythonize(

@@ -82,14 +82,15 @@ def _riscv32(name: str, cpu: str, model: str) -> Target:
         startup="startup_riscv.c",
         architecture=RISCV32,
         model=model,
+        core="rv32imc",
     )
 
 
 TARGETS = {
     target.name: target
     for target in (
-        _cortex_m("cortex-m0", "cortex_m0", "cortex_m0", "UC_CPU_ARM_CORTEX_M0"),
-        _cortex_m("cortex-m3", "cortex_m3", "cortex_m3", "UC_CPU_ARM_CORTEX_M3"),
+        _cortex_m("cortex-m0", "cortex_m0", "cortex_m0", "UC_CPU_ARM_CORTEX_M0", "cortex-m0"),
+        _cortex_m("cortex-m3", "cortex_m3", "cortex_m3", "UC_CPU_ARM_CORTEX_M3", "cortex-m3"),
         _cortex_m("cortex-m4", "cortex_m4", "cortex_m3", "UC_CPU_ARM_CORTEX_M4", "cortex-m4"),
         _cortex_m("cortex-m7", "cortex_m7", "cortex_m3", "UC_CPU_ARM_CORTEX_M7", "cortex-m4"),
         _cortex_m("cortex-m33", "cortex_m33+dsp", "cortex_m3", "UC_CPU_ARM_CORTEX_M33", "cortex-m4"),
@@ -179,7 +180,7 @@ def build_firmware(
     elf = cache_dir() / "firmware" / f"{name}-{target.replace(':', '-')}-{key}.elf"
     if not elf.exists():
         with _workspace(files | board) as work:
-            kernels = {file: _build.kernel_path(file, core).read_bytes() for file in kernel_files()}
+            kernels = {file: _build.kernel_path(file, core).read_bytes() for file in kernel_files(core)}
             startup = {found.startup: board[found.startup]}
             objects = [_cached_object(found, "kernel", f, kernels) for f in kernels if f.endswith(".c")]
             objects.append(_cached_object(found, "board", found.startup, startup))

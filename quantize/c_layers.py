@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from quantize.c_names import comment, identifiers
+from rtcore import streams
 from rtcore.packing import (
-    PackedMatrix,
+    Packed,
+    PackedStream,
     conv_scratch,
     pack_conv,
     pack_dense,
@@ -31,12 +33,12 @@ C_TYPES = {np.dtype(np.int8): "int8_t", np.dtype(np.uint8): "uint8_t", np.dtype(
     np.dtype(np.int64): "int64_t",
 }
 MATRICES = {  # kind -> the members of its C struct that are matrices, the gates of their rows, and who packs them
-    "dense_i16": (("matrix",), (1,), lambda layer: (pack_dense(layer),)),
+    "dense_i16": (("matrix",), (1,), pack_dense),
     "gru_i16": (("input", "recurrent"), (3, 3), pack_gru),
     "lstm_i16": (("input", "recurrent", "projection"), (4, 4, 1), pack_lstm),
     "rnn_i16": (("input", "recurrent"), (1, 1), pack_rnn),
-    "conv_i16": (("matrix",), (1,), lambda layer: (pack_conv(layer),)),
-    "depthwise_i16": (("",), (1,), lambda layer: (pack_depthwise(layer),)),  # "": its arrays are the struct's own
+    "conv_i16": (("matrix",), (1,), pack_conv),
+    "depthwise_i16": (("",), (1,), pack_depthwise),  # "": its arrays are the struct's own
 }
 GEOMETRY = " ".join(f"window.{name}" for name in WINDOW)
 STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the same names
@@ -77,6 +79,7 @@ ARGUMENTS = {
     "embedding_i16": "y a table n entries",
     "delay_i16": "view a n frames",
 }
+FORMS = {"W16_A64": streams.W16_A64, "W8_A32": streams.W8_A32, "BOUNDED": streams.BOUNDED}
 KINDS = ARGUMENTS.keys() | {"cell_i16", "begin_i16"}  # these two work on another layer's state
 SHAPE = {"nb_inputs": "INPUTS", "nb_neurons": "NEURONS", "nb_outputs": "OUTPUTS", "n": "NEURONS"}  # and their macros
 
@@ -120,7 +123,7 @@ class Call:
     inputs: list[str]
     output: str
     scratch: int  # int16 elements that its call needs beside input, output and state
-    matrices: list[tuple[str, PackedMatrix, dict[str, str]]] = field(default_factory=list)
+    matrices: list[tuple[str, Packed, dict[str, str]]] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)  # member of its struct that is no matrix -> array
     arrays: dict[str, Array] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
@@ -201,9 +204,15 @@ class Call:
 
 
 def call_of(
-    tables: Tables, layer: Layer, ids: dict[str, str], macro: str, places: dict[str, str], arrays: list[Array]
+    tables: Tables,
+    layer: Layer,
+    core: str,
+    ids: dict[str, str],
+    macro: str,
+    places: dict[str, str],
+    arrays: list[Array],
 ) -> Call:
-    """The view of one layer; its tables go to `arrays`. places: tensor -> how NAME_step spells it."""
+    """The view of one layer; its tables go to `arrays`, packed for a core. places: tensor -> as NAME_step spells it."""
     id_ = ids[layer.name]
     call = Call(
         kind=layer.kind,
@@ -221,7 +230,7 @@ def call_of(
         members, gates, pack = MATRICES[layer.kind]
         if layer.ints.get("coupled"):
             gates = (3, 3, 1)
-        for which, matrix, g in zip(members, pack(layer), gates, strict=False):  # an LSTM may lack its last
+        for which, matrix, g in zip(members, pack(layer, core), gates, strict=False):  # an LSTM may lack its last
             members = _matrix(arrays, call, which, matrix, g)
             if which:
                 call.matrices.append((which, matrix, members))
@@ -320,10 +329,14 @@ def _what(tables: Tables, layer: Layer) -> str:
     return f"{kind.get(layer.kind, layer.kind.removesuffix('_i16'))} [{ints['n']}], {formats}"
 
 
-def _matrix(arrays: list[Array], call: Call, which: str, m: PackedMatrix, gates: int) -> dict[str, str]:
+def _matrix(arrays: list[Array], call: Call, which: str, m: Packed, gates: int) -> dict[str, str]:
     """The tables of one matrix: member of rtcore_matrix_i16 -> array."""
     prefix = call.id if which in ("", "matrix") else f"{call.id}_{which}"
     rows = f"{gates} gates x {m.nb_rows // gates}" if gates > 1 else f"{m.nb_rows}"
+    if isinstance(m, PackedStream):
+        form = " + ".join(f"RTCORE_STREAM_{name}" for name, bit in FORMS.items() if m.form & bit)
+        stream = _array(arrays, f"{prefix}_stream", m.stream, f"[{rows} rows][{m.nb_inputs} columns], {form}")
+        return {"stream": stream.id, "form": form, "stride": str(m.stride)}
     columns = m.nb_inputs + m.nb_inputs % 2
     bits = 8 * m.weights.itemsize
     shifts = f"{m.shift.min()}..{m.shift.max()}"

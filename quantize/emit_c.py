@@ -80,7 +80,8 @@ def generate(
 
     name: prefix of the C names and of the files. digest: provenance of the model, printed in every file.
     selftest: golden vectors; without them NAME_selftest() is not written.
-    core: whose kernels are copied: "portable", C for every core, or "cortex-m4" (M4, M7, M33 with DSP; gcc or clang).
+    core: whose kernels are copied and whose tables are written: "portable", C for every core, or one of
+        rtcore._build.CORES, such as "cortex-m4" (M4, M7, M33 with DSP; gcc or clang).
     All files are written or none; a file whose bytes would not change is left untouched, foreign files are never
     deleted. Raises QuantizeError for a name that C or CMake refuses, for tables of another version or with unknown
     layers, and for golden vectors of another net; NotADirectoryError or IsADirectoryError when something that is not
@@ -98,7 +99,7 @@ def render(
     """The files that `generate` writes: relative path -> bytes."""
     context = net_context(tables, name, digest=digest, selftest=selftest, core=core)
     files = render_net(context) | {"CMakeLists.txt": render_template("CMakeLists.txt", context)}
-    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files()}
+    return files | {f"rtcore/{source}": _build.kernel_path(source, core).read_bytes() for source in kernel_files(core)}
 
 
 def net_context(tables: Tables, name: str, *, digest: str, selftest: Golden | None, core: str) -> dict:
@@ -106,7 +107,7 @@ def net_context(tables: Tables, name: str, *, digest: str, selftest: Golden | No
     name = checked_name(name)
     if core not in _build.CORES:
         raise QuantizeError(f"unknown core {core!r}; kernels exist for {', '.join(_build.CORES)}")
-    return _context(tables, name, digest, selftest) | {
+    return _context(tables, name, digest, selftest, core) | {
         "core": core,
         "neighbours": f"{name}.c (the net), {name}_weights.h (its tables), rtcore/ (the kernels, unchanged)",
         "building": f"Compile {name}.c and every .c file of rtcore/ as C99, with any flags; or add this directory in\n"
@@ -140,7 +141,7 @@ def render_template(template: str, context: dict) -> bytes:
     return environment.get_template(f"{template}.jinja").render(context).encode()
 
 
-def kernel_files() -> list[str]:
+def kernel_files(core: str = "portable") -> list[str]:
     """Kernel sources of an int16 net and the headers that they include, as files of rtcore/csrc, sorted."""
     found: dict[str, None] = {}
     waiting = list(_build.SOURCES_I16)
@@ -148,7 +149,7 @@ def kernel_files() -> list[str]:
         file = waiting.pop()
         if file not in found:
             found[file] = None
-            waiting += re.findall(r'^#include "([^"]+)"', (_build.CSRC / file).read_text(), re.MULTILINE)
+            waiting += re.findall(r'^#include "([^"]+)"', _build.kernel_path(file, core).read_text(), re.MULTILINE)
     return sorted(found)
 
 
@@ -182,7 +183,7 @@ def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
 # ------------------------------------------------------------------------------------------------------- context --
 
 
-def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) -> dict:
+def _context(tables: Tables, name: str, digest: str, selftest: Golden | None, core: str) -> dict:
     """Everything that the templates print."""
     if tables.spec != SPEC_VERSION:
         raise QuantizeError(f"tables of spec version {tables.spec}; this generator writes version {SPEC_VERSION}")
@@ -198,7 +199,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
     silent = [port.id for port, x in zip(inputs, tables.inputs, strict=True) if x not in touched]
     arrays: list[Array] = []
     places = {tensor: local.id for tensor, local in locals_.items()}
-    calls = [call_of(tables, layer, ids, macro, places, arrays) for layer in tables.layers]
+    calls = [call_of(tables, layer, core, ids, macro, places, arrays) for layer in tables.layers]
     states = [call for call in calls if call.parts]
     groups = _groups(tables, macro, {part.part.row: (call, part) for call in states for part in call.parts})
     return {
@@ -225,7 +226,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None) ->
         "scratch": max((call.scratch for call in calls), default=0),
         "max_neurons": tables.max_neurons,
         "stack": STACK_BYTES,
-        "kernels": [file for file in kernel_files() if file.endswith(".c")],
+        "kernels": [file for file in kernel_files(core) if file.endswith(".c")],
         "selftest": _selftest(tables, selftest) if selftest is not None else None,
     }
 

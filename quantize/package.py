@@ -90,7 +90,7 @@ def _build_files(name: str, package: str) -> dict[str, str]:
 
 def called_kernels(net: str, core: str = "portable") -> list[str]:
     """The kernel sources that a net's C calls, directly or not, and all headers that they include; files of csrc."""
-    texts = {file: _build.kernel_path(file, core).read_text() for file in kernel_files()}
+    texts = {file: _build.kernel_path(file, core).read_text() for file in kernel_files(core)}
     prototype = re.compile(r"^[a-z][^;{}#]*\);", re.M)
     bodies = {file: prototype.sub("", re.sub(r"/\*.*?\*/", "", text, flags=re.S)) for file, text in texts.items()}
     definition = re.compile(r"^(?:(?!static)[a-z][^;={}()#]*\b|[A-Z]\w*\()(rtcore_\w+)[(,]", re.M)  # some by a macro

@@ -14,6 +14,7 @@ CSRC = Path(__file__).resolve().parent / "csrc"
 SOURCES_I16 = (
     "rtcore_sigma.c",
     "rtcore_sums4.c",
+    "rtcore_stream_i16.c",
     "rtcore_matrix_i16.c",
     "rtcore_dense_i16.c",
     "rtcore_window.c",
@@ -41,14 +42,20 @@ SOURCES_F32 = (
     "rtcore_function_f32.c",
 )
 
-# Cores with kernels of their own: files of csrc/<folder> replace the portable ones of the same name, same bits.
-CORES = {"portable": "", "cortex-m4": "cortex_m4"}
+# Cores with kernels of their own: files of these folders of csrc replace the portable ones of the same name, same bits.
+CORES = {
+    "portable": (),
+    "cortex-m4": ("cortex_m4", "thumb2"),
+    "cortex-m3": ("cortex_m3", "thumb2"),
+    "cortex-m0": ("cortex_m0",),
+    "rv32imc": ("rv32imc",),
+}
 
 
 def kernel_path(file: str, core: str = "portable") -> Path:
     """Where a kernel source for a core is."""
-    own = CSRC / CORES[core] / file
-    return own if own.is_file() else CSRC / file
+    own = (CSRC / folder / file for folder in CORES[core])
+    return next((path for path in own if path.is_file()), CSRC / file)
 
 
 # What every kernel and every generated file compiles under without a warning, gcc and clang.

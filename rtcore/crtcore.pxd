@@ -20,6 +20,9 @@ cdef extern from "rtcore.h" nogil:
         const uint8_t *shift
         int nb_inputs
         int nb_rows
+        const int32_t *stream
+        int form
+        int stride
 
     ctypedef struct rtcore_dense_i16:
         rtcore_matrix_i16 matrix
@@ -191,4 +194,5 @@ cdef extern from "rtcore_fixed.h" nogil:
 cdef extern from "rtcore_matrix_i16.h" nogil:
     int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix)
     void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int64_t *sums)
-    void rtcore_matrix_i16_rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows)
+    void rtcore_matrix_i16_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input,
+                                int32_t *rows)

@@ -23,7 +23,7 @@ cdef class DenseI16(Layer):
     """From a rtcore.tables.Layer of kind "dense_i16". Raises ValueError naming the layer and what is wrong with it."""
 
     def __init__(self, table):
-        packed = pack_dense(table)
+        (packed,) = pack_dense(table)
         self.table = table
         self.keep = packed
         hold_matrix(&self.c.matrix, packed)

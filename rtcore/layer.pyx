@@ -106,4 +106,7 @@ cdef int hold_matrix(rtcore_matrix_i16 *matrix, object packed) except -1:
     matrix.shift = &shift[0]
     matrix.nb_inputs = packed.nb_inputs
     matrix.nb_rows = packed.nb_rows
+    matrix.stream = NULL
+    matrix.form = 0
+    matrix.stride = 0
     return 0

@@ -1,10 +1,9 @@
-"""Logical tables to the packed arrays that the C structs point to (portable C layout).
+"""Logical tables to the packed arrays that the C structs point to: of portable C, or a core's own stream.
 
-The one place that knows how weights lie in memory; values never change here. Groups of 4 rows, column pairs: int16
-[rows/4][columns/2][4][2], int8 [rows/4][columns/2][2][2][2] with the two rows of a pair innermost. A word is then what
-a dual multiply takes: two columns of one int16 row, or of two int8 rows for SXTB16 to split.
-Neighbours: `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the `*_i16.pyx` classes and `quantize/emit_c.py`
-(both hold what comes from here).
+The one place that knows how weights lie in memory; values never change here. Portable C: groups of 4 rows, column
+pairs: int16 [rows/4][columns/2][4][2], int8 [rows/4][columns/2][2][2][2] with the two rows of a pair innermost.
+Neighbours: `streams.py` (what a core's own kernels read), `csrc/rtcore.h` (rtcore_matrix_i16 says the same in C), the
+`*_i16.pyx` classes and `quantize/emit_c.py` (both hold what comes from here).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rtcore.streams import STREAMS, Rows
 from rtcore.tables import Layer
 
 ROWS = 4
@@ -39,6 +39,26 @@ class PackedMatrix:
         return sum(a.nbytes for a in (self.weights, self.bias, self.mult, self.shift) if a is not None)
 
 
+@dataclass(frozen=True)
+class PackedStream:
+    """The members of a C rtcore_matrix_i16 that a core's own kernels read. stream: int32; form: RTCORE_STREAM_*."""
+
+    stream: np.ndarray
+    form: int
+    nb_inputs: int
+    nb_rows: int
+
+    @property
+    def stride(self) -> int:
+        """Bytes from group to group of four rows."""
+        return self.stream.nbytes // (self.nb_rows // ROWS)
+
+    @property
+    def nbytes(self) -> int:
+        """Flash bytes of the stream."""
+        return self.stream.nbytes
+
+
 def blocks(rows: np.ndarray, gates: int, fill: int = 0) -> np.ndarray:
     """Rows [gates * N, ...] to [round_up(N, 4) / 4 * gates * 4, ...]: blocks of four units, gate by gate, padded."""
     n = rows.shape[0] // gates
@@ -56,13 +76,26 @@ def unblocks(packed: np.ndarray, gates: int, n: int) -> np.ndarray:
 
 
 def pack_matrix(
-    weights: np.ndarray, bias: np.ndarray, mult: np.ndarray, shift: np.ndarray, acc_bits: int, gates: int = 1
-) -> PackedMatrix:
+    weights: np.ndarray,
+    bias: np.ndarray,
+    mult: np.ndarray,
+    shift: np.ndarray,
+    acc_bits: int,
+    gates: int = 1,
+    core: str = "portable",
+) -> PackedMatrix | PackedStream:
     """weights: int8/int16 [R, M]; bias: int64 [R]; mult: int16 [R]; shift: uint8 [R]; R = gates * N rows, gate by
-    gate."""
+    gate. core: whose kernels will read it; a matrix that its own do not take is packed for the portable ones."""
     columns = weights.shape[1]
     w = blocks(weights, gates)
     w = np.pad(w, ((0, 0), (0, columns % 2)))
+    if core in STREAMS:
+        numbers = (bias, mult, shift)
+        fills = (0, 1, int(shift.max()))
+        rows = (blocks(a.astype(np.int64), gates, fill) for a, fill in zip(numbers, fills, strict=True))
+        packed = STREAMS[core](Rows(w, *rows))
+        if packed:
+            return PackedStream(*packed, nb_inputs=columns, nb_rows=w.shape[0])
     w = w.reshape(w.shape[0] // ROWS, ROWS, w.shape[1] // 2, 2).swapaxes(1, 2)  # [rows/4][columns/2][4 rows][2 columns]
     if w.dtype == np.int8:
         w = w.reshape(*w.shape[:2], 2, 2, 2).swapaxes(3, 4)  # [..][2 row pairs][2 columns][2 rows]
@@ -106,13 +139,16 @@ def take_array(layer: Layer, name: str, shape: tuple[int, ...], *dtypes) -> np.n
     return array
 
 
-def pack_dense(layer: Layer) -> PackedMatrix:
+Packed = PackedMatrix | PackedStream
+
+
+def pack_dense(layer: Layer, core: str = "portable") -> tuple[Packed]:
     """The matrix of a dense_i16 layer."""
     arrays = take_matrix(layer, "", layer.ints["nb_neurons"], layer.ints["nb_inputs"])
-    return pack_matrix(*arrays, layer.ints["acc_bits"])
+    return (pack_matrix(*arrays, layer.ints["acc_bits"], core=core),)
 
 
-def pack_conv(layer: Layer) -> PackedMatrix:
+def pack_conv(layer: Layer, core: str = "portable") -> tuple[Packed]:
     """The matrix of a conv_i16 layer: the rows of each group padded to 4, group after group."""
     ints = layer.ints
     groups, neurons = ints["groups"], ints["nb_neurons"]
@@ -122,7 +158,9 @@ def pack_conv(layer: Layer) -> PackedMatrix:
     def padded(rows: np.ndarray, fill: int) -> np.ndarray:
         return np.concatenate([blocks(part, 1, fill) for part in np.split(rows, groups)])
 
-    return pack_matrix(*(padded(a, fill) for a, fill in zip(arrays, (0, 0, 1, 0), strict=True)), ints["acc_bits"])
+    fills = (0, 0, 1, int(arrays[3].max()))
+    packed = (padded(a, fill) for a, fill in zip(arrays, fills, strict=True))
+    return (pack_matrix(*packed, ints["acc_bits"], core=core),)
 
 
 def conv_scratch(layer: Layer) -> int:
@@ -140,35 +178,36 @@ def conv_scratch(layer: Layer) -> int:
     return 0 if columns and rows and inside else i["kernel_h"] * i["kernel_w"] * i["nb_inputs"] // i["groups"]
 
 
-def pack_depthwise(layer: Layer) -> PackedMatrix:
+def pack_depthwise(layer: Layer, core: str = "portable") -> tuple[PackedMatrix]:
     """The tables of a depthwise_i16 layer, as a matrix of a row per output channel and a column per tap, but weights
-    tap by tap: [rows/4][taps][4]."""
+    tap by tap: [rows/4][taps][4]; the same for every core."""
     ints = layer.ints
     arrays = take_matrix(layer, "", ints["nb_neurons"], ints["kernel_h"] * ints["kernel_w"])
     packed = pack_matrix(*arrays, ints["acc_bits"])
     weights = blocks(arrays[0], 1).reshape(packed.nb_rows // ROWS, ROWS, -1).swapaxes(1, 2)
-    return replace(packed, weights=np.ascontiguousarray(weights).reshape(-1))
+    return (replace(packed, weights=np.ascontiguousarray(weights).reshape(-1)),)
 
 
-def pack_side(layer: Layer, side: str, gates: int, units: int, columns: int) -> PackedMatrix:
+def pack_side(layer: Layer, core: str, side: str, gates: int, units: int, columns: int) -> Packed:
     """One matrix of several, `gates` * `units` rows."""
     arrays = take_matrix(layer, f"{side}_", gates * units, columns)
-    return pack_matrix(*arrays, layer.ints[f"{side}_acc_bits"], gates)
+    return pack_matrix(*arrays, layer.ints[f"{side}_acc_bits"], gates, core)
 
 
-def pack_gru(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
+def pack_gru(layer: Layer, core: str = "portable") -> tuple[Packed, Packed]:
     """The input and the recurrent matrix of a gru_i16 layer (rows z, r, h)."""
     inputs, units = layer.ints["nb_inputs"], layer.ints["nb_neurons"]
-    return pack_side(layer, "input", 3, units, inputs), pack_side(layer, "recurrent", 3, units, units)
+    return pack_side(layer, core, "input", 3, units, inputs), pack_side(layer, core, "recurrent", 3, units, units)
 
 
-def pack_lstm(layer: Layer) -> tuple[PackedMatrix, ...]:
+def pack_lstm(layer: Layer, core: str = "portable") -> tuple[Packed, ...]:
     """The input and the recurrent matrix of an lstm_i16 layer (rows i, f, g, o; coupled i, g, o), and its projection
     if it has one."""
     inputs, units, outputs = (layer.ints[name] for name in ("nb_inputs", "nb_neurons", "nb_outputs"))
     gates = 3 if layer.ints["coupled"] else 4
-    packed = pack_side(layer, "input", gates, units, inputs), pack_side(layer, "recurrent", gates, units, outputs)
-    return (*packed, pack_side(layer, "projection", 1, outputs, units)) if layer.ints["projected"] else packed
+    sides = (("input", inputs), ("recurrent", outputs))
+    packed = tuple(pack_side(layer, core, side, gates, units, columns) for side, columns in sides)
+    return (*packed, pack_side(layer, core, "projection", 1, outputs, units)) if layer.ints["projected"] else packed
 
 
 def take_peepholes(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -179,7 +218,7 @@ def take_peepholes(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(weights), np.ascontiguousarray(shift)
 
 
-def pack_rnn(layer: Layer) -> tuple[PackedMatrix, PackedMatrix]:
+def pack_rnn(layer: Layer, core: str = "portable") -> tuple[Packed, Packed]:
     """The input and the recurrent matrix of an rnn_i16 layer."""
     inputs, units = layer.ints["nb_inputs"], layer.ints["nb_neurons"]
-    return pack_side(layer, "input", 1, units, inputs), pack_side(layer, "recurrent", 1, units, units)
+    return pack_side(layer, core, "input", 1, units, inputs), pack_side(layer, core, "recurrent", 1, units, units)

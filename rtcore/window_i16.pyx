@@ -40,7 +40,7 @@ cdef class ConvI16(Layer):
         cdef int16_t[::1] scratch
         check_record(table, ("conv_i16",))
         ints = table.ints
-        packed = pack_conv(table)
+        (packed,) = pack_conv(table)
         self.table = table
         hold_matrix(&self.c.matrix, packed)
         self.c.window = window_of(ints)
@@ -72,7 +72,7 @@ cdef class DepthwiseI16(Layer):
         cdef rtcore_matrix_i16 rows
         check_record(table, ("depthwise_i16",))
         ints = table.ints
-        self.keep = pack_depthwise(table)
+        (self.keep,) = pack_depthwise(table)
         self.table = table
         hold_matrix(&rows, self.keep)
         self.c.w8, self.c.w16 = rows.w8, rows.w16

@@ -31,7 +31,8 @@ def nodes() -> list[int]:
 
 
 def render(table: list[int]) -> str:
-    """The rows between the table's braces."""
+    """The rows between the table's braces: the last node twice, so that every node has a next one."""
+    table = [*table, table[-1]]
     rows = [", ".join(f"{v}" for v in table[i : i + 10]) for i in range(0, len(table), 10)]
     return "".join(f"    {row},\n" for row in rows)
 

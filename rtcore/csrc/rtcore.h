@@ -63,7 +63,17 @@ typedef struct {
     const uint8_t *shift;  /* u8  [nb_rows], 0..62 (0..31 for bias32 without mult) */
     int nb_inputs;         /* columns before padding, 1.. */
     int nb_rows;           /* rows after padding, 4, 8, .. */
+    const int32_t *stream; /* all of the above as a core's own kernels read it, flash; the tables are then NULL.
+                              NULL for portable kernels */
+    int form;              /* of the stream: one of RTCORE_STREAM_*, RTCORE_STREAM_BOUNDED added where no input can
+                              saturate a row */
+    int stride;            /* bytes of the stream from group to group of four rows */
 } rtcore_matrix_i16;
+
+/* Widths of a stream's weights and sums (rtcore_stream_i16.c of the core says how it lies). */
+#define RTCORE_STREAM_W16_A64 1
+#define RTCORE_STREAM_W8_A32 2
+#define RTCORE_STREAM_BOUNDED 16
 
 /* y = activation(W x + b). Linear and ReLU leave in the format that the matrix requantizes to; sigmoid and tanh take
  * Q22 pre-activations from the matrix and leave in Q0.15. */

@@ -8,6 +8,8 @@
 #include "rtcore_matrix_i16.h"
 #include "rtcore_window.h"
 
+enum { BLOCKS = 3 }; /* of four rows, at a time */
+
 /* Whether the taps of a group that lie inside the input are consecutive elements. */
 static int consecutive(const rtcore_conv_i16 *conv) {
     const rtcore_window *const w = &conv->window;
@@ -56,10 +58,12 @@ void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const in
             int block = 0;
             for (int group = 0; group < conv->groups; group++) {
                 const int16_t *const patch = patch_at(conv, input + group * channels, row, column, scratch);
-                for (int first = 0; first < neurons; first += 4) {
-                    int32_t rows[4];
-                    rtcore_matrix_i16_rows4(&conv->matrix, block++, patch, rows);
-                    for (int k = 0; k < 4 && first + k < neurons; k++) {
+                for (int first = 0; first < neurons; first += 4 * BLOCKS) {
+                    int32_t rows[4 * BLOCKS];
+                    const int count = neurons - first < 4 * BLOCKS ? neurons - first : 4 * BLOCKS;
+                    rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
+                    block += (count + 3) / 4;
+                    for (int k = 0; k < count; k++) {
                         *output++ = rtcore_matrix_i16_activate(rows[k], conv->activation);
                     }
                 }

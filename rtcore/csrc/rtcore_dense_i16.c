@@ -2,11 +2,15 @@
  * Neighbours: rtcore_matrix_i16.h (the rows and their activations). */
 #include "rtcore_matrix_i16.h"
 
+enum { GROUPS = 3 }; /* of four rows, at a time */
+
 void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input) {
-    for (int first = 0; first < layer->nb_neurons; first += 4) {
-        int32_t rows[4];
-        rtcore_matrix_i16_rows4(&layer->matrix, first / 4, input, rows);
-        for (int k = 0; k < 4 && first + k < layer->nb_neurons; k++) {
+    const int n = layer->nb_neurons;
+    for (int first = 0; first < n; first += 4 * GROUPS) {
+        int32_t rows[4 * GROUPS];
+        const int count = n - first < 4 * GROUPS ? n - first : 4 * GROUPS;
+        rtcore_matrix_i16_rows(&layer->matrix, first / 4, (count + 3) / 4, input, rows);
+        for (int k = 0; k < count; k++) {
             output[first + k] = rtcore_matrix_i16_activate(rows[k], layer->activation);
         }
     }

@@ -52,7 +52,9 @@ void rtcore_affine_i16(int16_t *output, const int16_t *input, const int16_t *mul
 }
 
 void rtcore_rescale_i16(int16_t *output, const int16_t *input, int n, int shift) {
+    const int down = shift < 17 ? shift : 17; /* from 17 on nothing is left of an int16 */
+    const int32_t half = down > 0 ? 1 << (down - 1) : 0;
     for (int i = 0; i < n; i++) {
-        output[i] = rtcore_sat16(rtcore_rshift_round(input[i], shift));
+        output[i] = (int16_t)rtcore_asr32(input[i] + half, down);
     }
 }

@@ -8,8 +8,8 @@
  *   STATE int32 -2^30..2^30, Q(frac + 15)       recurrent state
  *
  * Rounding is half up everywhere: floor(x + 1/2). Every shift of a negative number is written so that C99 defines it
- * (compilers see one instruction). Neighbours: rtcore_sigma.c (the table), rtcore_scalar.c (roots, powers, logarithms), rtcore_matrix_i16.h, the *_i16.c
- * kernels.
+ * (compilers see one instruction). Neighbours: rtcore_wide.h and rtcore_core.h (those that a core may do in its
+ * own way), rtcore_sigma.c (the table), rtcore_scalar.c (roots, powers, logarithms), rtcore_matrix_i16.h, the *_i16.c kernels.
  */
 #ifndef RTCORE_FIXED_H
 #define RTCORE_FIXED_H
@@ -34,6 +34,11 @@ static inline int64_t rtcore_asr64(int64_t v, int shift) { return v < 0 ? ~(~v >
 /* v / 2^shift rounded half up, shift 0..62; |v| + 2^61 must fit int64 */
 static inline int64_t rtcore_rshift_round(int64_t v, int shift) {
     return shift > 0 ? rtcore_asr64(v + ((int64_t)1 << (shift - 1)), shift) : v;
+}
+
+/* v / 2^shift rounded half up, shift 0..31; |v| at most 2^30 */
+static inline int32_t rtcore_round32(int32_t v, int shift) {
+    return shift > 0 ? rtcore_asr32(v + (1 << (shift - 1)), shift) : v;
 }
 
 /* to ACT: -32768..32767 */
@@ -66,24 +71,20 @@ static inline int32_t rtcore_sat32(int64_t v) {
 
 /* STATE to its ACT view */
 static inline int16_t rtcore_view(int32_t state) {
-    return rtcore_sat16(rtcore_asr32(state + (1 << (RTCORE_STATE_EXTRA - 1)), RTCORE_STATE_EXTRA));
+    const int32_t v = rtcore_asr32(state + (1 << (RTCORE_STATE_EXTRA - 1)), RTCORE_STATE_EXTRA);
+    return (int16_t)(v > 32767 ? 32767 : v < -32768 ? -32768 : v); /* by one LSB at most */
 }
 
 /* v * 2^shift, shift 0..46; the product must fit int64 */
 static inline int64_t rtcore_scale_up(int64_t v, int shift) { return v * (int64_t)((uint64_t)1 << shift); }
 
-/* GATE x any int32: s * v / 2^32 rounded half up */
-static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
-    return (int32_t)rtcore_asr64((int64_t)s * v + 2147483648LL, 32);
-}
+/* Nodes of sigma(-t), t = i / 64, in Q0.32 (rtcore_sigma.c); the last one twice, so that every node has a next one */
+#define RTCORE_SIGMA_NODES 1026
+extern const int32_t rtcore_sigma_table[RTCORE_SIGMA_NODES];
 
-/* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated to PRE. shift 0..31 */
-static inline int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
-    return rtcore_sat32(((int64_t)a + b) * (int64_t)((uint64_t)1 << shift));
-}
+#include "rtcore_wide.h"
 
-/* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */
-int32_t rtcore_sigma(int32_t a);
+#include "rtcore_core.h"
 
 /* sigmoid(a) * v, exact: 32 more fractional bits than v, |v| <= 2^30 */
 static inline int64_t rtcore_sigmoid_product(int32_t a, int32_t v) {
@@ -92,7 +93,11 @@ static inline int64_t rtcore_sigmoid_product(int32_t a, int32_t v) {
 }
 
 /* tanh of a PRE in Q30: -(2^30-1)..2^30-1, odd */
-int32_t rtcore_tanh(int32_t a);
+static inline int32_t rtcore_tanh(int32_t a) {
+    const uint32_t s = (uint32_t)rtcore_sigma_twice(a);
+    const int32_t y = RTCORE_STATE_ONE - (int32_t)((s + 1U) >> 1);
+    return a < 0 ? -y : y;
+}
 
 /* sigmoid and tanh of a PRE as ACT in Q0.15: 0..32767, and -32767..32767 */
 int16_t rtcore_sigmoid_q15(int32_t a);

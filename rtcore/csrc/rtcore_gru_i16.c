@@ -11,7 +11,7 @@
 enum { UPDATE, RESET, CANDIDATE, GATES }; /* groups of rows of each block of four units */
 
 /* sigmoid(a) * v, rounded once */
-static int32_t gated(int32_t a, int32_t v) {
+RTCORE_INLINE int32_t gated(int32_t a, int32_t v) {
     const int32_t part = rtcore_gate_mul(rtcore_sigma(a), v);
     return a < 0 ? part : v - part;
 }
@@ -21,84 +21,95 @@ static int16_t gated_view(int32_t a, int32_t state) {
     return rtcore_sat16(rtcore_rshift_round(rtcore_sigmoid_product(a, state), 32 + RTCORE_STATE_EXTRA));
 }
 
-/* Candidate in STATE format, one short of the ends so that a difference of two fits int32. */
-static int32_t candidate(const rtcore_gru_i16 *gru, int32_t a) {
-    int32_t n;
-    switch (gru->activation) {
-    case RTCORE_ACTIVATION_TANH:
-        n = rtcore_tanh(a);
-        break;
-    case RTCORE_ACTIVATION_SIGMOID:
-        n = (rtcore_sigma(a) + 2) / 4;
-        n = a < 0 ? n : RTCORE_STATE_ONE - n;
-        break;
-    default:
-        n = gru->activation == RTCORE_ACTIVATION_RELU && a < 0 ? 0 : a;
-        if (n >= RTCORE_STATE_ONE || n <= -RTCORE_STATE_ONE) {
-            RTCORE_ON_SATURATE();
-            return n > 0 ? RTCORE_STATE_ONE - 1 : 1 - RTCORE_STATE_ONE;
-        }
-        return n;
+/* Other candidates than tanh, in STATE format, one short of the ends so that a difference of two fits int32. */
+RTCORE_OUTLINE static int32_t other_candidate(int activation, int state_frac, int32_t a) {
+    if (activation == RTCORE_ACTIVATION_SIGMOID) {
+        const int32_t s = (rtcore_sigma(a) + 2) / 4;
+        return rtcore_round32(a < 0 ? s : RTCORE_STATE_ONE - s, 15 - state_frac);
     }
-    return (int32_t)rtcore_rshift_round(n, 15 - gru->state_frac);
+    const int32_t n = activation == RTCORE_ACTIVATION_RELU && a < 0 ? 0 : a;
+    if (n >= RTCORE_STATE_ONE || n <= -RTCORE_STATE_ONE) {
+        RTCORE_ON_SATURATE();
+        return n > 0 ? RTCORE_STATE_ONE - 1 : 1 - RTCORE_STATE_ONE;
+    }
+    return n;
+}
+
+RTCORE_INLINE int32_t candidate(int activation, int state_frac, int32_t a) {
+    return activation == RTCORE_ACTIVATION_TANH ? rtcore_round32(rtcore_tanh(a), 15 - state_frac)
+                                                : other_candidate(activation, state_frac, a);
 }
 
 /* h' = z h + (1 - z) n as base + small * (other - base): small is min(z, 1 - z), exact; one rounding. */
-static int32_t update(int32_t a, int32_t h, int32_t n) {
+RTCORE_INLINE int32_t update(int32_t a, int32_t h, int32_t n) {
     const int32_t small = rtcore_sigma(a);
     return a < 0 ? n + rtcore_gate_mul(small, h - n) : h + rtcore_gate_mul(small, n - h);
 }
 
-/* Pre-activations of one gate for the four units of a block. */
-static void gate_rows(const rtcore_gru_i16 *gru, int group, const int16_t *input, const int16_t *view, int shift,
-                      int32_t *rows) {
-    rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group, input, view, shift, rows);
-}
-
-/* reset_after: the reset gate multiplies R h + b. */
-static void candidate_rows_after(const rtcore_gru_i16 *gru, int block, const int16_t *input, const int16_t *view,
-                                 int32_t *rows) {
-    int32_t reset[4], recurrent[4];
-    gate_rows(gru, GATES * block + RESET, input, view, gru->gate_shift, reset);
-    rtcore_matrix_i16_rows4(&gru->input, GATES * block + CANDIDATE, input, rows);
-    rtcore_matrix_i16_rows4(&gru->recurrent, GATES * block + CANDIDATE, view, recurrent);
-    for (int k = 0; k < 4; k++) {
-        rows[k] = rtcore_meet(rows[k], gated(reset[k], recurrent[k]), gru->candidate_shift);
+/* Four units at most: their pre-activations meet, their states move on. rows: i32 [2][3][4], of the input and of the
+ * recurrent matrix, z r h. reset_after: the reset gate multiplies R h + b. */
+RTCORE_INLINE void units_of(int count, int32_t *state, const int32_t *rows, int gate_shift, int candidate_shift,
+                            int activation, int state_frac) {
+    for (; count > 0; count--, rows++, state++) {
+        const int32_t reset = rtcore_meet(rows[4 * RESET], rows[4 * (GATES + RESET)], gate_shift);
+        const int32_t reread = gated(reset, rows[4 * (GATES + CANDIDATE)]);
+        const int32_t a = rtcore_meet(rows[4 * CANDIDATE], reread, candidate_shift);
+        const int32_t z = rtcore_meet(rows[4 * UPDATE], rows[4 * (GATES + UPDATE)], gate_shift);
+        *state = update(z, *state, candidate(activation, state_frac, a));
     }
 }
 
-/* not reset_after: the reset gate multiplies the state before R reads it. */
-static void reset_view(const rtcore_gru_i16 *gru, const int32_t *state, const int16_t *view, const int16_t *input,
-                       int16_t *scratch) {
-    for (int first = 0; first < gru->nb_neurons; first += 4) {
-        int32_t reset[4];
-        gate_rows(gru, GATES * (first / 4) + RESET, input, view, gru->gate_shift, reset);
-        for (int k = 0; k < 4 && first + k < gru->nb_neurons; k++) {
-            scratch[first + k] = gated_view(reset[k], state[first + k]);
+/* The usual form has a loop of its own, which need not look at its parameters. */
+RTCORE_OUTLINE static void units_after(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    if (gru->activation == RTCORE_ACTIVATION_TANH && gru->state_frac == 15 &&
+        (gru->gate_shift | gru->candidate_shift) == 0) {
+        units_of(count, state, rows, 0, 0, RTCORE_ACTIVATION_TANH, 15);
+    } else {
+        units_of(count, state, rows, gru->gate_shift, gru->candidate_shift, gru->activation, gru->state_frac);
+    }
+}
+
+static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x) {
+    int32_t rows[2 * 4 * GATES];
+    int group = 0;
+    for (int left = gru->nb_neurons; left > 0; left -= 4) {
+        rtcore_matrix_i16_rows(&gru->input, group, GATES, x, rows);
+        rtcore_matrix_i16_rows(&gru->recurrent, group, GATES, view, rows + 4 * GATES);
+        units_after(gru, left < 4 ? left : 4, state, rows);
+        group += GATES;
+        state += 4;
+    }
+}
+
+/* not reset_after: the reset gate multiplies the state before R reads it, as `reset`, i16 [nb_neurons]. */
+RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x,
+                                       int16_t *reset) {
+    const int n = gru->nb_neurons;
+    int32_t z[4], a[4];
+    for (int first = 0; first < n; first += 4) {
+        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, GATES * (first / 4) + RESET, x, view, gru->gate_shift, a);
+        for (int k = 0; k < 4 && first + k < n; k++) {
+            reset[first + k] = gated_view(a[k], state[first + k]);
+        }
+    }
+    for (int first = 0; first < n; first += 4) {
+        const int group = GATES * (first / 4);
+        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, z);
+        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + CANDIDATE, x, reset, gru->candidate_shift, a);
+        for (int k = 0; k < 4 && first + k < n; k++) {
+            state[first + k] = update(z[k], state[first + k], candidate(gru->activation, gru->state_frac, a[k]));
         }
     }
 }
 
 void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
                          int16_t *scratch) {
-    const int n = gru->nb_neurons;
-    if (!gru->reset_after) {
-        reset_view(gru, state, view, input, scratch);
+    if (gru->reset_after) {
+        step_after(gru, state, view, input);
+    } else {
+        step_before(gru, state, view, input, scratch);
     }
-    for (int first = 0; first < n; first += 4) {
-        const int block = first / 4;
-        int32_t z[4], a[4];
-        gate_rows(gru, GATES * block + UPDATE, input, view, gru->gate_shift, z);
-        if (gru->reset_after) {
-            candidate_rows_after(gru, block, input, view, a);
-        } else {
-            gate_rows(gru, GATES * block + CANDIDATE, input, scratch, gru->candidate_shift, a);
-        }
-        for (int k = 0; k < 4 && first + k < n; k++) {
-            state[first + k] = update(z[k], state[first + k], candidate(gru, a[k]));
-        }
-    }
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < gru->nb_neurons; i++) {
         view[i] = rtcore_view(state[i]);
     }
 }

@@ -52,8 +52,8 @@ static int32_t cell_pre(int32_t c, int cell_frac) {
 static void look(const rtcore_lstm_i16 *lstm, int peephole, int group, int first, int count, const int32_t *cell,
                  const int16_t *view, const int16_t *input, int32_t *rows) {
     int32_t other[4];
-    rtcore_matrix_i16_rows4(&lstm->input, group, input, rows);
-    rtcore_matrix_i16_rows4(&lstm->recurrent, group, view, other);
+    rtcore_matrix_i16_rows(&lstm->input, group, 1, input, rows);
+    rtcore_matrix_i16_rows(&lstm->recurrent, group, 1, view, other);
     for (int k = 0; k < count; k++) {
         const int unit = peephole * lstm->nb_neurons + first + k;
         const int64_t product = (int64_t)lstm->peephole_weights[unit] * cell[first + k];
@@ -111,7 +111,7 @@ void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *v
     }
     for (int first = 0; first < lstm->nb_outputs; first += 4) {
         int32_t rows[4];
-        rtcore_matrix_i16_rows4(&lstm->projection, first / 4, scratch, rows);
+        rtcore_matrix_i16_rows(&lstm->projection, first / 4, 1, scratch, rows);
         for (int k = 0; k < 4 && first + k < lstm->nb_outputs; k++) {
             view[first + k] = rtcore_sat16(rows[k]);
         }

@@ -44,7 +44,7 @@ void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const i
     }
 }
 
-void rtcore_matrix_i16_rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows) {
+static void rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows) {
     const uint8_t *shift = matrix->shift + 4 * group;
     if (matrix->bias32 != NULL && matrix->mult == NULL) {
         int32_t acc[4];
@@ -56,15 +56,27 @@ void rtcore_matrix_i16_rows4(const rtcore_matrix_i16 *matrix, int group, const i
         int64_t acc[4];
         sums4_a64(matrix, group, input, acc);
         for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_sat32(rtcore_asr64(acc[k], shift[k]));
+            rows[k] = rtcore_requantize(acc[k], shift[k]);
+        }
+    } else if (matrix->bias32 != NULL) {
+        int32_t acc[4];
+        sums4_a32(matrix, group, input, acc);
+        for (int k = 0; k < 4; k++) {
+            rows[k] = rtcore_requantize_product(acc[k], matrix->mult[4 * group + k], shift[k]);
         }
     } else {
-        const int16_t *mult = matrix->mult + 4 * group;
         int64_t acc[4];
-        rtcore_matrix_i16_sums4(matrix, group, input, acc);
+        sums4_a64(matrix, group, input, acc);
         for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_sat32(rtcore_rshift_round(acc[k] * mult[k], shift[k]));
+            rows[k] = rtcore_sat32(rtcore_rshift_round(acc[k] * matrix->mult[4 * group + k], shift[k]));
         }
+    }
+}
+
+void rtcore_matrix_i16_tables_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input,
+                                   int32_t *rows) {
+    for (int k = 0; k < count; k++) {
+        rows4(matrix, group + k, input, rows + 4 * k);
     }
 }
 
@@ -72,6 +84,9 @@ int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix) {
     const int rows = matrix->nb_rows;
     if (matrix->nb_inputs < 1 || rows < 4 || rows % 4 != 0) {
         return RTCORE_E_SHAPE;
+    }
+    if (matrix->stream != NULL) {
+        return rtcore_matrix_i16_stream_check(matrix);
     }
     if ((matrix->w8 == NULL) == (matrix->w16 == NULL) || (matrix->bias32 == NULL) == (matrix->bias64 == NULL) ||
         matrix->shift == NULL ||

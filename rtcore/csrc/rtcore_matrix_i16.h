@@ -1,5 +1,6 @@
-/* rtcore_matrix_i16.h - the matrix-vector heart that dense and recurrent kernels share. Four rows at a time, so that a
- * kernel holds one block of rows and no array of sums. Neighbours: rtcore_dense_i16.c, rtcore_gru_i16.c. */
+/* rtcore_matrix_i16.h - the matrix-vector heart that dense and recurrent kernels share. Groups of four rows, so that a
+ * kernel holds one block of rows and no array of sums.
+ * Neighbours: rtcore_stream_i16.c (a core's own rows), rtcore_dense_i16.c, rtcore_gru_i16.c. */
 #ifndef RTCORE_MATRIX_I16_H
 #define RTCORE_MATRIX_I16_H
 
@@ -10,15 +11,19 @@
 extern "C" {
 #endif
 
-/* rows: i32 [4], the rows 4*group.. requantized (one rounding) and saturated to PRE. input: i16 [nb_inputs]. */
-void rtcore_matrix_i16_rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows);
+/* rows: i32 [4 * count], the rows 4*group.. requantized (one rounding) and saturated to PRE. input: i16 [nb_inputs]. */
+void rtcore_matrix_i16_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input, int32_t *rows);
+
+/* The same of a matrix that is packed as tables: no stream. */
+void rtcore_matrix_i16_tables_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input,
+                                   int32_t *rows);
 
 /* rows: i32 [4], the rows 4*group.. of an input and of a recurrent matrix, which meet: (W x + R view) * 2^shift as PRE. */
 static inline void rtcore_matrix_i16_meet4(const rtcore_matrix_i16 *input, const rtcore_matrix_i16 *recurrent,
                                            int group, const int16_t *x, const int16_t *view, int shift, int32_t *rows) {
     int32_t other[4];
-    rtcore_matrix_i16_rows4(input, group, x, rows);
-    rtcore_matrix_i16_rows4(recurrent, group, view, other);
+    rtcore_matrix_i16_rows(input, group, 1, x, rows);
+    rtcore_matrix_i16_rows(recurrent, group, 1, view, other);
     for (int k = 0; k < 4; k++) {
         rows[k] = rtcore_meet(rows[k], other[k], shift);
     }
@@ -40,6 +45,9 @@ static inline int16_t rtcore_matrix_i16_activate(int32_t row, int activation) {
         return rtcore_sat16(row);
     }
 }
+
+/* 0 or the first RTCORE_E_*: whether this core reads the stream of a matrix that has one. */
+int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix);
 
 /* 0 or the first RTCORE_E_*. */
 int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix);

@@ -6,11 +6,8 @@
  */
 #include "rtcore_fixed.h"
 
-#define STEP_SHIFT 16 /* PRE is Q22, a node every 1/64 */
-#define NODES 1025    /* t = 0 .. 16 */
-
 /* clang-format off */
-static const int32_t rtcore_sigma_table[NODES] = {
+const int32_t rtcore_sigma_table[RTCORE_SIGMA_NODES] = {
     2147483647, 2130706603, 2113931605, 2097160702, 2080395939, 2063639357, 2046892994, 2030158884, 2013439052, 1996735519,
     1980050297, 1963385390, 1946742790, 1930124480, 1913532431, 1896968601, 1880434936, 1863933364, 1847465802, 1831034148,
     1814640284, 1798286074, 1781973363, 1765703977, 1749479722, 1733302382, 1717173720, 1701095476, 1685069369, 1669097090,
@@ -113,43 +110,18 @@ static const int32_t rtcore_sigma_table[NODES] = {
     822, 809, 797, 785, 772, 760, 749, 737, 726, 714,
     703, 692, 682, 671, 661, 650, 640, 630, 621, 611,
     602, 592, 583, 574, 565, 556, 548, 539, 531, 523,
-    514, 507, 499, 491, 483,
+    514, 507, 499, 491, 483, 483,
 };
 /* clang-format on */
 
-/* sigma(-t), t >= 0 a PRE. The chord from node to node, rounded half up once:
- * (table[i] * 2^16 - drop * f + 2^15) >> 16, in 32-bit halves so that a core without a long multiply is not slow.
- * drop < 2^24: (drop >> 13) * f < 2^27 and (drop & 8191) * f < 2^29. */
-static int32_t sigma_negative(uint32_t t) {
-    const uint32_t i = t >> STEP_SHIFT;
-    if (i >= NODES - 1) {
-        return rtcore_sigma_table[NODES - 1];
-    }
-    const uint32_t f = t & ((1U << STEP_SHIFT) - 1U);
-    const uint32_t drop = (uint32_t)(rtcore_sigma_table[i] - rtcore_sigma_table[i + 1]);
-    const uint32_t low = ((drop & 8191U) * f + 32767U) >> 13;
-    return rtcore_sigma_table[i] - (int32_t)(((drop >> 13) * f + low) >> 3);
-}
-
-static uint32_t magnitude(int32_t a) { return (uint32_t)(a < 0 ? -a : a); }
-
-/* tanh(|a|) in Q30 */
-static int32_t tanh_positive(int32_t a) {
-    const uint32_t s = (uint32_t)sigma_negative(2U * magnitude(a));
-    return RTCORE_STATE_ONE - (int32_t)((s + 1U) >> 1);
-}
-
-int32_t rtcore_sigma(int32_t a) { return sigma_negative(magnitude(a)); }
-
-int32_t rtcore_tanh(int32_t a) { return a < 0 ? -tanh_positive(a) : tanh_positive(a); }
-
 int16_t rtcore_sigmoid_q15(int32_t a) {
-    const int32_t s = (int32_t)(((uint32_t)sigma_negative(magnitude(a)) + (1U << 16)) >> 17);
+    const int32_t s = (int32_t)(((uint32_t)rtcore_sigma(a) + (1U << 16)) >> 17);
     return rtcore_sat16(a < 0 ? s : 32768 - s);
 }
 
 int16_t rtcore_tanh_q15(int32_t a) {
-    const int32_t rounded = (tanh_positive(a) + (1 << 14)) >> 15;
+    const uint32_t s = (uint32_t)rtcore_sigma_twice(a);
+    const int32_t rounded = (RTCORE_STATE_ONE - (int32_t)((s + 1U) >> 1) + (1 << 14)) >> 15;
     const int32_t y = rounded < 32767 ? rounded : 32767; /* -1.0 too, to stay odd */
     return (int16_t)(a < 0 ? -y : y);
 }

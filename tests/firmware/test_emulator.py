@@ -111,7 +111,7 @@ def test_counts_are_those_of_single_steps(target):
         ("net_reset", (state,)),
         ("net_step", (state, io, io + 6)),
         ("net_check", (board.symbol("net_default_weights").address,)),
-        ("rtcore_tanh", (12345678,)),
+        ("rtcore_tanh_q15", (12345678,)),
     ):
         board.call("net_reset", state)
         board.call(function, *args)
@@ -227,7 +227,7 @@ def test_arguments_beyond_the_registers_go_on_the_stack(target):
 
 
 def test_results_are_signed(board):
-    assert board.call("rtcore_tanh", -(1 << 30)) == -(2**30 - 242)
+    assert board.call("rtcore_tanh_q15", -(1 << 30)) == -32767
     assert board.call("net_check", board.symbol("board_io").address) < 0
 
 

@@ -1,0 +1,52 @@
+/* rtcore_wide.h - products and shifts of 64-bit numbers in 32-bit halves, for cores without long shifts or long products, in
+ * place of the portable one.
+ * Neighbours: rtcore_fixed.h (includes it; the number domains). */
+#ifndef RTCORE_WIDE_H
+#define RTCORE_WIDE_H
+
+/* floor(acc / 2^shift), saturated to PRE: an accumulator with its rounding half included. shift 0..62 */
+static inline int32_t rtcore_requantize(int64_t acc, int shift) {
+    const int32_t high = (int32_t)rtcore_asr64(acc, 32);
+    if (shift >= 32) {
+        return rtcore_asr32(high, shift - 32); /* above -2^31: |acc| is below 2^61 */
+    }
+    const int32_t row = (int32_t)((uint32_t)acc >> shift | (uint32_t)high << 1 << (31 - shift));
+    if (rtcore_asr32(high, shift) != rtcore_asr32(row, 31) || row == INT32_MIN) {
+        RTCORE_ON_SATURATE();
+        return high < 0 ? -INT32_MAX : INT32_MAX;
+    }
+    return row;
+}
+
+/* acc * mult / 2^shift rounded half up, saturated to PRE. mult 1..32767, shift 0..62. Two products: the upper half's may go
+ * up by 16 - shift bits, and where that could leave 2^30 all of it is done in 64 bits. */
+static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int shift) {
+    const int32_t upper = rtcore_asr32(acc, 16) * mult;
+    const uint32_t lower = ((uint32_t)acc & 65535U) * (uint32_t)mult;
+    if (shift > 16) {
+        return shift > 47 ? 0 : rtcore_asr32(upper + (1 << (shift - 17)) + (int32_t)(lower >> 16), shift - 16);
+    }
+    const int32_t limit = 1 << 14 << shift;
+    if (shift > 0 && upper < limit && upper > -limit) {
+        return upper * (1 << (16 - shift)) + (int32_t)((lower + (1U << (shift - 1))) >> shift);
+    }
+    return rtcore_sat32(rtcore_rshift_round((int64_t)acc * mult, shift));
+}
+
+/* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of halves. */
+static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
+    const uint32_t s_low = (uint32_t)s & 65535U, v_low = (uint32_t)v & 65535U;
+    const int32_t s_high = s >> 16, v_high = rtcore_asr32(v, 16);
+    const uint32_t a = (uint32_t)s_high * v_low + (s_low * v_low >> 16) + 32768U; /* below 2^31 */
+    const int32_t b = (int32_t)s_low * v_high;
+    return s_high * v_high + (int32_t)(a >> 16) + rtcore_asr32(b, 16) +
+           (int32_t)(((a & 65535U) + ((uint32_t)b & 65535U)) >> 16);
+}
+
+/* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16: two products below 2^28 and 2^29. */
+static inline int32_t rtcore_interpolate(int32_t node, int32_t drop, uint32_t f) {
+    const uint32_t low = (((uint32_t)drop & 8191U) * f + 32767U) >> 13;
+    return node - (int32_t)((((uint32_t)drop >> 13) * f + low) >> 3);
+}
+
+#endif

@@ -1,0 +1,12 @@
+/* rtcore_dsp.h - two instructions that the DSP extension has, as assembly. Neighbours: rtcore_core.h. */
+#ifndef RTCORE_DSP_H
+#define RTCORE_DSP_H
+
+/* clang-format off */
+/* sum = a + b, saturated to int32 */
+#define RTCORE_QADD(sum, a, b) "qadd " sum ", " a ", " b
+/* y += (a * b + 2^31) >> 32; a and b are lost */
+#define RTCORE_SMMLAR(y, a, b) "smmlar " y ", " a ", " b ", " y
+/* clang-format on */
+
+#endif

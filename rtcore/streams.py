@@ -1,0 +1,181 @@
+"""Logical tables to the streams that a core's own kernels read from front to back, where they can.
+
+What a core's stream looks like is said in `csrc/<core>/rtcore_stream_i16.c`; here it is written. A matrix that a
+core's kernels do not take (no stream) is packed for the portable ones, which are linked anyway. Neighbours:
+`packing.py` (asks, and groups the rows), `csrc/rtcore.h` (RTCORE_STREAM_*).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+W16_A64, W8_A32, BOUNDED = 1, 2, 16  # RTCORE_STREAM_*
+INT32 = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a matrix in groups of four. weights: int [R, M], M even (padded); bias: int64 [R] without rounding
+    halves; mult, shift: int64 [R], out = (acc * mult) >> shift rounded; zero rows have any."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    mult: np.ndarray
+    shift: np.ndarray
+
+    @property
+    def half(self) -> np.ndarray:
+        """What rounds, int64 [R]."""
+        return np.where(self.shift > 0, np.int64(1) << np.maximum(self.shift - 1, 0), 0)
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest sum, bias included, over all int16 inputs, int64 [R] each."""
+        w = self.weights.astype(np.int64)
+        positive, negative = np.maximum(w, 0).sum(1), np.maximum(-w, 0).sum(1)
+        return self.bias - 32768 * positive - 32767 * negative, self.bias + 32767 * positive + 32768 * negative
+
+
+def _words(values: np.ndarray) -> np.ndarray:
+    """int64 [..] to their words, int32 [.., 2], low first."""
+    return np.ascontiguousarray(values.astype("<i8")).view("<i4").reshape(*values.shape, 2)
+
+
+def _pairs(halfwords: np.ndarray) -> np.ndarray:
+    """int [.., R, M] to words of two columns, [M / 2, R] behind the leading axes, the left column low."""
+    words = np.ascontiguousarray(halfwords.astype("<i2")).view("<i4")
+    return words.swapaxes(-1, -2)
+
+
+def _flat(*parts: np.ndarray) -> np.ndarray:
+    """Parts of each of n groups, [n, ..], group after group, int32."""
+    return np.concatenate([part.reshape(part.shape[0], -1).astype(np.int32) for part in parts], axis=1).reshape(-1)
+
+
+def _w16_bounded(rows: Rows) -> int | None:
+    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it."""
+    low, high = rows.bounds
+    if (rows.mult != 1).any() or rows.shift.min() < 2 or rows.shift.max() > 32:
+        return None
+    if max(-low.min(), high.max()) >= 1 << 46:
+        return None
+    low, high = ((bound + rows.half) >> rows.shift for bound in (low, high))
+    return BOUNDED if low.min() >= -INT32 and high.max() <= INT32 else 0
+
+
+def _w8_scale(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """[groups, 5]: four scales, and how far up sums go before; and BOUNDED or 0. None where W8_A32 cannot hold it."""
+    low, high = rows.bounds
+    if low.min() < -INT32 - 1 or high.max() > INT32:
+        return None
+    bits = np.array([int(m).bit_length() for m in rows.mult])
+    up = max(0, int((bits + 1 - rows.shift).max()))
+    left = 32 - up - rows.shift
+    if up > 16 or left.min() < 0:
+        return None
+    bounded = (low << up).min() >= -INT32 - 1 and (high << up).max() <= INT32
+    scale = (rows.mult << left).reshape(-1, 4)
+    return np.concatenate([scale, np.full((len(scale), 1), up)], axis=1), BOUNDED * bounded
+
+
+def _by_row_pairs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[R, ..] to the lower and the upper rows of the pairs, [R / 4, 2, ..] each, int64."""
+    pairs = values.astype(np.int64).reshape(-1, 2, 2, *values.shape[1:])
+    return pairs[:, :, 0], pairs[:, :, 1]
+
+
+def _shifts(rows: Rows) -> np.ndarray:
+    """2^(32 - shift), [R]."""
+    return np.int64(1) << (32 - rows.shift)
+
+
+def m4_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of Cortex-M4."""
+    bounded = _w16_bounded(rows)
+    if bounded is None:
+        return None
+    halves = rows.weights.reshape(-1, 2, rows.weights.shape[1])
+    parts = _words(rows.bias + rows.half).reshape(-1, 4), _pairs(halves), _shifts(rows).reshape(-1, 2)
+    return _flat(*parts), W16_A64 + bounded
+
+
+def m4_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of Cortex-M4. None also where -128 lies above a negative weight: 256 times it minus one is no int16."""
+    scaled = _w8_scale(rows)
+    lower, upper = _by_row_pairs(rows.weights)
+    if scaled is None or ((upper == -128) & (lower < 0)).any():
+        return None
+    scale, bounded = scaled
+    low, high = (bias[..., None] for bias in _by_row_pairs(rows.bias))
+    sums = np.concatenate([_words((256 * high + low)[..., 0]), low], axis=2)
+    return _flat(sums, _pairs(256 * upper + lower), scale), W8_A32 + bounded
+
+
+def m4_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For Cortex-M4, M7 and M33: int32 words and their RTCORE_STREAM_*."""
+    return (m4_w8(rows) if rows.weights.dtype == np.int8 else None) or m4_w16(rows)
+
+
+def m3_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of Cortex-M3."""
+    bounded = _w16_bounded(rows)
+    if bounded is None:
+        return None
+    low, high = _by_row_pairs(rows.bias + rows.half)
+    lower, upper = _by_row_pairs(rows.weights)
+    words = (65536 * upper + lower).swapaxes(1, 2)
+    return _flat(
+        _words(np.stack([65536 * high + low, low], axis=2)), words, _shifts(rows).reshape(-1, 4)
+    ), W16_A64 + bounded
+
+
+def m3_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of Cortex-M3."""
+    scaled = _w8_scale(rows)
+    if scaled is None:
+        return None
+    scale, bounded = scaled
+    columns = np.ascontiguousarray(rows.weights.reshape(-1, 4, rows.weights.shape[1]).swapaxes(1, 2)).view("<i4")
+    return _flat(rows.bias.reshape(-1, 4), columns, scale), W8_A32 + bounded
+
+
+def m3_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For Cortex-M3: int32 words and their RTCORE_STREAM_*."""
+    return m3_w8(rows) if rows.weights.dtype == np.int8 else m3_w16(rows)
+
+
+def _column_pairs(rows: Rows) -> np.ndarray:
+    """[groups, pairs, 4 rows, 2 columns]."""
+    return rows.weights.reshape(-1, 4, rows.weights.shape[1] // 2, 2).swapaxes(1, 2)
+
+
+def rv_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of RV32IMC."""
+    bounded = _w16_bounded(rows)
+    if bounded is None or rows.weights.shape[1] > 1 << 16:
+        return None
+    bias = (rows.bias + rows.half).reshape(-1, 4)
+    weights = np.ascontiguousarray(_column_pairs(rows)).view("<i4")
+    low = _words(bias)[..., 0]
+    return _flat(low, bias >> 16, weights, _shifts(rows).reshape(-1, 4)), W16_A64 + bounded
+
+
+def rv_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of RV32IMC."""
+    scaled = _w8_scale(rows)
+    if scaled is None:
+        return None
+    scale, bounded = scaled
+    pairs = _column_pairs(rows)
+    weights = np.ascontiguousarray(pairs).reshape(len(pairs), -1).view("<i4")
+    return _flat(rows.bias.reshape(-1, 4), weights, scale), W8_A32 + bounded
+
+
+def rv_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For RV32IMC: int32 words and their RTCORE_STREAM_*."""
+    return rv_w8(rows) if rows.weights.dtype == np.int8 else rv_w16(rows)
+
+
+STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream, "rv32imc": rv_stream}

@@ -1,0 +1,51 @@
+"""The committed figures of benches/mcu.csv are what the bench counts: cells of every core, by equality.
+
+Counts depend on the compiler, so that another version of it may change them: then all of them are measured again.
+Neighbours: `benches/mcu.py`.
+"""
+
+import csv
+import importlib.metadata
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = runpy.run_path(str(ROOT / "benches" / "mcu.py"))
+PINNED = dict(
+    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and "#" not in line
+)
+
+
+def same_compiler():
+    return importlib.metadata.version("ziglang") == PINNED["ziglang"]
+
+
+@pytest.mark.skipif(not same_compiler(), reason="another ziglang than the one of constraints.txt counts otherwise")
+@pytest.mark.parametrize("core", BENCH["CORES"])
+def test_cells_are_as_committed(core):
+    found = list(BENCH["rows"]([core], ["gru-24x24"]))
+    assert len(found) == 4
+    assert BENCH["differences"](found, BENCH["REFERENCE"]) == []
+    assert found[1]["instructions"] < found[0]["instructions"] and found[3]["instructions"] < found[2]["instructions"]
+
+
+def test_a_difference_is_named(tmp_path):
+    row = {"core": "c", "model": "m", "weight_bits": 8, "kernels": "own", "instructions": 5, "code": 1}
+    reference = tmp_path / "reference.csv"
+    with reference.open("w", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        writer.writeheader()
+        writer.writerow(row)
+    assert BENCH["differences"]([row], reference) == []
+    assert BENCH["differences"]([row | {"instructions": 6}], reference) == ["c m 8 own: instructions 5 -> 6"]
+    assert BENCH["differences"]([row | {"core": "d"}], reference)[0] == "d m 8 own: core missing -> d"
+
+
+def test_every_cell_has_a_committed_figure():
+    with BENCH["REFERENCE"].open(newline="") as file:
+        cells = {tuple(row[key] for key in BENCH["KEY"]) for row in csv.DictReader(file)}
+    kernels = {core: ("portable", BENCH["TARGETS"][core].core) for core in BENCH["CORES"]}
+    expected = {(c, m, w, k) for c in kernels for m in BENCH["MODELS"] for w in ("8", "16") for k in kernels[c]}
+    assert cells == expected
