@@ -27,7 +27,9 @@ class Instruction:
 
     name:  without condition and width: "ldr", "b", "lw".
     flow:  "" goes on; "branch" goes on or to target; "jump" goes to target; "call" goes to target and comes back;
-           "return", "maybe return" (a condition decides); "indirect", "indirect call": to where no one can say here.
+           "return", "maybe return" (a condition decides); "kept": to an address that the function keeps in its frame;
+           "indirect", "indirect call": to where no one can say here.
+    names: an address within the code that it puts into a register, or None.
     takes: bytes by which the stack grows; None when that is not written in the instruction.
     raw:   capstone's own.
     """
@@ -40,6 +42,7 @@ class Instruction:
     target: int | None
     takes: int | None
     raw: Any
+    names: int | None = None
 
     @property
     def end(self) -> int:
@@ -69,7 +72,7 @@ class Code:
             found = []
             for raw in self._decoder.disasm(self._board.read(address, min(size, self.end - address)), address):
                 found.append(self._read(raw))
-                if found[-1].flow in ("jump", "return", "indirect"):
+                if found[-1].flow in ("jump", "return", "indirect", "kept"):
                     break
             self._runs[key] = tuple(found)
         return self._runs[key]
@@ -101,9 +104,19 @@ def _read_thumb(raw) -> Instruction:
         flow = "return" if always else "maybe return"
     elif name in ("bx", "tbb", "tbh") or "pc" in (raw.reg_name(r) for r in raw.regs_access()[1]):
         flow = "return" if name == "ldr" and raw.op_str.startswith("pc, [sp]") else "indirect"
+        flow = "kept" if name == "ldr" and raw.op_str.startswith("pc, [sp, #") else flow
+    text = f"{raw.mnemonic} {raw.op_str}"
     return Instruction(
-        raw.address, raw.size, name, f"{raw.mnemonic} {raw.op_str}", flow, target, _thumb_takes(raw), raw
+        raw.address, raw.size, name, text, flow, target, _thumb_takes(raw), raw, _thumb_names(raw, name)
     )
+
+
+def _thumb_names(raw, name: str) -> int | None:
+    """The address that ADR gives, in any of its spellings, without the bit that says Thumb."""
+    if name == "adr" or (name in ("add", "addw", "sub", "subw") and ", pc, #" in raw.op_str):
+        distance = raw.operands[-1].imm * (-1 if name.startswith("sub") else 1)
+        return ((raw.address + 4 & ~3) + distance) & ~1
+    return None
 
 
 def _thumb_takes(raw) -> int | None:

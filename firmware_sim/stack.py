@@ -1,7 +1,8 @@
 """The worst stack of a function without running it: frames read from machine code, added up along chains of calls.
 
 Each function is walked from its entry along all its branches, so that hand-written assembly and the compiler's library
-count like compiled C. What cannot be bounded (recursion, a call through a pointer, a frame of variable size) is an
+count like compiled C; where it goes to an address that it keeps in its frame, along all addresses of its own code that
+it ever takes. What cannot be bounded (recursion, a call through a pointer, a frame of variable size) is an
 error, never a guess. Interrupts come on top. Neighbours: `disassembly.py` (the instructions), `costs.py` (asks);
 `Emulator.stack_used` measures the same on a painted stack.
 """
@@ -91,7 +92,10 @@ class StackReader:
                     raise self._unbounded(entry, at, "moves the stack pointer by an unknown amount")
                 if at.flow.startswith("indirect"):
                     raise self._unbounded(entry, at, "goes where a register says")
-                if at.flow == "call":
+                if at.flow == "kept":
+                    for target in self._taken(entry, end):
+                        go(target, depth, at)
+                elif at.flow == "call":
                     calls.append((depth, at.target))
                 elif at.target is not None:
                     go(at.target, depth, at)
@@ -99,6 +103,15 @@ class StackReader:
                     depth += at.takes
                 deepest = max(deepest, depth)
         return [*calls, (deepest, None)]
+
+    def _taken(self, entry: int, end: int) -> list[int]:
+        """The addresses of its own code that a function puts into registers."""
+        found, address = [], entry
+        while address < end:
+            run = self._code.run(address, end - address)
+            found += [at.names for at in run if at.names is not None and entry <= at.names < end]
+            address = run[-1].end if run else end
+        return found
 
     def _unbounded(self, entry: int, at: Instruction, why: str) -> StackError:
         name = self._names.get(entry, hex(entry))
