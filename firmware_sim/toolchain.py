@@ -258,7 +258,24 @@ def build_host_library(
 ) -> Path:
     """The same generated C as a shared library of this machine, with board.c (board_state, board_io, board_parts)."""
     files = render(tables, name, selftest=selftest) | {"board.c": (BOARD / "board.c").read_bytes()}
-    return build_host(files, [*_board_defines(tables, name), "-I.", "-shared", "-fPIC", *flags], f"{name}.so")
+    kernels = {file: data for file, data in files.items() if file.startswith("rtcore/")}
+    objects = [str(_host_object(file, kernels, ("-fPIC", *flags))) for file in sorted(kernels) if file.endswith(".c")]
+    headers = {file: data for file, data in kernels.items() if not file.endswith(".c")}
+    own = {file: data for file, data in files.items() if file not in kernels}
+    defines = _board_defines(tables, name)
+    return build_host(own | headers, [*defines, "-I.", "-shared", "-fPIC", *flags, *objects], f"{name}.so")
+
+
+def _host_object(source: str, kernels: dict[str, bytes], flags: tuple[str, ...]) -> Path:
+    """A kernel's object for this machine, which does not depend on the net: compiled once."""
+    compiler = host_compiler()
+    key = _key(_version(tuple(compiler)), compiler, flags, _build.WARNINGS, kernels)
+    path = cache_dir() / "objects" / f"host-{key}" / f"{Path(source).name}.o"
+    if not path.exists():
+        with _workspace(kernels) as work:
+            _run([*compiler, *_build.WARNINGS, *flags, "-c", source, "-o", "built.o"], cwd=work)
+            _place(work / "built.o", path)
+    return path
 
 
 def build_host(files: dict[str, bytes], flags, output: str) -> Path:

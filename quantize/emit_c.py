@@ -215,6 +215,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None, co
         "shaped": [call for call in calls if call.macros],
         "checked": any(call.struct or call.kind == "table_i16" for call in calls),
         "states": states,
+        "narrow": any(not part.part.wide for call in states for part in call.parts),
         "wide": any(part.part.wide for call in states for part in call.parts),
         "groups": groups,
         "settable": groups[: len(tables.state_inputs)],
