@@ -20,6 +20,7 @@ import numpy as np
 
 from quantize.errors import CalibrationError, FormatError, PlanError, QuantizeError, UnsupportedError
 from quantize.graph import Graph
+from quantize.keras_import import is_keras, read_keras
 from quantize.model import QuantizedModel, load
 from quantize.plan import make_plan
 from quantize.ranges import calibrate
@@ -64,10 +65,13 @@ def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
     """
     try:
         from quantize.torch_import import import_model as torch_import_model  # noqa: PLC0415 (torch is optional)
+        from quantize.torch_keras import import_keras  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise QuantizeError("reading a torch model needs torch: pip install 'rtcore[torch]'") from error
+        raise QuantizeError("reading a torch or Keras model needs torch: pip install 'rtcore[torch]'") from error
+    if is_keras(model):
+        return import_keras(read_keras(model), sample, form)
     return torch_import_model(model, sample, form)
 
 

@@ -205,6 +205,8 @@ def _export(module: torch.nn.Module, call: Call) -> ExportedProgram:
         try:
             with torch.no_grad():
                 module(*args, **kwargs)
+        except QuantizeError:
+            raise
         except Exception as own:
             whole = any(not tensor.is_floating_point() for tensor in [*args, *kwargs.values()])
             advice = "; integers are for an Embedding, all else takes float32 or float64" if whole else ""
