@@ -214,11 +214,10 @@ def _network(model: Layer, weights: _Weights, depth: int) -> Network:
             shape = layer.config.get("batch_shape", layer.config.get("batch_input_shape"))
             shapes[layer.name] = tuple(shape)
         for number, node in enumerate(entry.get("inbound_nodes", [])):
-            first = 1 if layer.kind == "Functional" else 0  # call 0 is the one inside, between its own inputs
-            calls[layer.name, number + first] = _call(layer, node, number + first)
+            calls[layer.name, number] = _call(layer, node, number)
     if model.kind == "Sequential":
         return _chain(model, layers, shapes)
-    inputs, outputs = _tensors(config["input_layers"]), _tensors(config["output_layers"])
+    inputs, outputs = _tensors(config["input_layers"], layers), _tensors(config["output_layers"], layers)
     if isinstance(outputs, list) and len(outputs) == 1:
         outputs = outputs[0]  # as Keras 3 wrote a single one at first
     named = inputs if isinstance(inputs, dict) else {ref.layer: ref for ref in leaves(inputs)}
@@ -237,9 +236,8 @@ def _chain(model: Layer, layers: dict[str, Layer], shapes: dict[str, tuple[int |
     start = now
     calls = []
     for name in names:
-        number = 1 if layers[name].kind == "Functional" else 0
-        calls.append(Call(name, (now,), {}, number))
-        now = Ref(name, number, 0)
+        calls.append(Call(name, (now,), {}, 0))
+        now = Ref(name, 0, 0)
     return Network(model.name, layers, tuple(calls), {first: start}, {first: tuple(shape)} if shape else {}, now)
 
 
@@ -265,13 +263,14 @@ def _arguments(value: Any) -> Any:
     return [_arguments(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _tensors(value: Any) -> Any:
-    """input_layers and output_layers: [layer, call, index], or lists or a dict of those."""
+def _tensors(value: Any, layers: Mapping[str, Layer]) -> Any:
+    """input_layers and output_layers: [layer, call, index], or lists or a dict of those. Here, unlike in the arguments
+    of calls, Keras counts the call by which a Functional model was made."""
     if isinstance(value, Mapping):
-        return {str(key): _tensors(entry) for key, entry in value.items()}
+        return {str(key): _tensors(entry, layers) for key, entry in value.items()}
     if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-        return Ref(value[0], int(value[1]), int(value[2]))
-    return [_tensors(entry) for entry in value]
+        return Ref(value[0], int(value[1]) - (layers[value[0]].kind == "Functional"), int(value[2]))
+    return [_tensors(entry, layers) for entry in value]
 
 
 def leaves(value: Any) -> list[Ref]:
