@@ -31,7 +31,7 @@ def import_keras(network: Network, sample: Any = None, form: str = "auto") -> Gr
     if sample is None:
         raise QuantizeError("a sample of the model's input is needed to read a Keras model")
     _check_sample(network, sample)
-    return import_model(module_of(network), sample, form)
+    return import_model(module_of(network), sample, form, batch_first=True)
 
 
 def module_of(network: Network) -> nn.Module:
