@@ -55,10 +55,10 @@ def __getattr__(name: str) -> Any:
 
 
 def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
-    """The float graph of a torch model.
+    """The float graph of a torch or Keras model.
 
-    model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, or the path of a
-    .pt2 file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
+    model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, the path of a
+    .pt2 file, a keras.Model (Sequential or functional), or the path of a .keras file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
     window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which).
 
     Raises UnsupportedError naming what is not supported and where it stands.
@@ -87,7 +87,7 @@ def quantize(
 ) -> QuantizedModel:
     """Quantizes a trained model after training.
 
-    model:            nn.Module, ExportedProgram or path to a .pt2.
+    model:            nn.Module, ExportedProgram or path to a .pt2; keras.Model or path to a .keras.
     calibration:      one sample of what model(...) takes (array or tensor; a tuple or dict for several inputs), or a
                       list or generator of such samples; any batch size and time length.
     weight_bits:      8 or 16, or a mapping {"layer": bits, "gru_layer.recurrent": bits, "*": bits}.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from quantize.errors import FormatError, UnsupportedError
+from quantize.errors import FormatError, QuantizeError, UnsupportedError
 
 NETWORKS = ("Sequential", "Functional")
 DEEPEST = 32  # models within models
@@ -124,7 +124,9 @@ def network_of(config: Mapping[str, Any], weights: Mapping[str, np.ndarray], whe
     """The network that a whole model's configuration and weights describe. Raises UnsupportedError, FormatError."""
     try:
         layer = _layer(config, _Weights(weights, ""), 0)
-    except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except QuantizeError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
         raise FormatError(f"{where} is damaged: its configuration lacks or misplaces {error}") from None
     network = layer.inner.get("network")
     if network is None:

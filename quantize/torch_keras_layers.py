@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quantize.errors import FormatError, QuantizeError
 from quantize.keras_config import Layer
 
 MAKERS: dict[str, Callable[[Layer], nn.Module]] = {}
@@ -53,7 +54,12 @@ def made(layer: Layer) -> nn.Module:
     if layer.kind not in MAKERS:
         hint = REMEDIES.get(layer.kind, "replace it, or run it outside of the model")
         raise layer.refusal(f"is not supported; {hint}. Supported: {', '.join(sorted(MAKERS))}, and models as layers")
-    module = MAKERS[layer.kind](layer)
+    try:
+        module = MAKERS[layer.kind](layer)
+    except QuantizeError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise FormatError(f"layer {layer.name!r} ({layer.kind}): its options are damaged ({error})") from None
     layer.refuse_unknown_options()
     kind = type(module)
     if kind.__name__ != layer.kind:
@@ -320,6 +326,12 @@ def _reshape(layer: Layer) -> nn.Module:
 def _permute(layer: Layer) -> nn.Module:
     dims = [int(n) for n in layer.option("dims")]
     return Step(lambda x: x.permute(0, *dims))
+
+
+@makes("Rescaling")
+def _rescaling(layer: Layer) -> nn.Module:
+    scale, offset = float(layer.option("scale")), float(layer.option("offset", 0.0))
+    return Step(lambda x: x * scale + offset)
 
 
 @makes("RepeatVector")
