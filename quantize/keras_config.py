@@ -189,9 +189,13 @@ def _layer(entry: Mapping[str, Any], weights: _Weights, depth: int) -> Layer:
 
 def _check_precision(layer: Layer) -> None:
     dtype = layer.config.get("dtype")
-    policy = dtype.get("config", {}).get("name", dtype) if isinstance(dtype, Mapping) else dtype
-    if layer.config.get("quantization_config") is not None or "int8" in str(policy) or "float8" in str(policy):
-        raise layer.refusal(f"is quantized already ({policy}); quantize from the float32 model")
+    if isinstance(dtype, Mapping):
+        config = dtype.get("config", {})
+        dtype = config.get("name", config.get("mode"))
+    if layer.kind == "InputLayer":
+        return
+    if layer.config.get("quantization_config") is not None or any(name in str(dtype) for name in ("int", "float8")):
+        raise layer.refusal(f"is quantized already ({dtype}); quantize from the float32 model")
 
 
 def _network(model: Layer, weights: _Weights, depth: int) -> Network:

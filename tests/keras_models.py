@@ -214,8 +214,14 @@ ACTIVATIONS = [
     "silu",
     "gelu",
     "exponential",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
+    "leaky_relu",
+    "mish",
+    "log_sigmoid",
+    "linear",
 ]
-ACTIVATIONS += ["hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "mish", "log_sigmoid", "linear"]
 for _act in ACTIVATIONS:
     chain(f"dense-{_act}", (None, 5), lambda a=_act: L.Dense(4, activation=a))
     chain(f"activation-{_act}", (None, 5), lambda a=_act: L.Dense(4), lambda a=_act: L.Activation(a))
