@@ -25,6 +25,7 @@ from quantize.keras_config import Network, network_of
 
 PACKAGES = ("keras", "tf_keras", "keras_core")
 LARGEST = 1 << 30  # bytes of a file, unpacked: far beyond any microcontroller, and a bound for a zip that swells
+LONGEST_NAME = 1024  # bytes of a layer's name; a damaged attribute may claim any number
 RESAVE = "save it anew from Keras 3: model.save('net.keras')"
 
 
@@ -85,7 +86,9 @@ def _from_file(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             if damaged is not None:
                 raise FormatError(f"{path} is damaged: {damaged} fails its checksum; {RESAVE}")
             parts = {name: archive.read(name) for name in archive.namelist() if not name.startswith("assets/")}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except FormatError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, OverflowError) as error:
         raise FormatError(f"{path} is not a .keras file (or a damaged one): {_first_line(error)}; {RESAVE}") from None
     for name in ("metadata.json", "config.json", "model.weights.h5"):
         if name not in parts:
@@ -134,11 +137,13 @@ def _weights(data: bytes, where: str) -> dict[str, np.ndarray]:
     def visit(path: str, entry: Any) -> None:
         if isinstance(entry, h5py.Group):
             if path.endswith("vars") and "name" in entry.attrs:
-                found[f"{path}@name"] = np.array(str(entry.attrs["name"]))
+                what = entry.attrs.get_id("name")
+                if what.shape == () and what.dtype.itemsize <= LONGEST_NAME:
+                    found[f"{path}@name"] = np.array(str(entry.attrs["name"]))
             return
-        if entry.is_virtual or entry.external:
+        if not isinstance(entry, h5py.Dataset) or entry.is_virtual or entry.external:
             raise FormatError(f"{where}: {path} lies outside of the file; only weights inside are read")
-        if entry.nbytes > min(entry.id.get_storage_size() * 1000, LARGEST):
+        if entry.dtype.kind == "O" or entry.nbytes > min(entry.id.get_storage_size() * 1000, LARGEST):
             raise FormatError(f"{where} is damaged: {path} claims {entry.nbytes:,} bytes that the file does not hold")
         found[path] = entry[()]
 
@@ -147,6 +152,6 @@ def _weights(data: bytes, where: str) -> dict[str, np.ndarray]:
             file.visititems(visit)
     except FormatError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise FormatError(f"{where} is damaged: its weights cannot be read ({_first_line(error)}); {RESAVE}") from None
     return found
