@@ -553,8 +553,8 @@ def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
 
 
 def _sample(qmodel: QuantizedModel, frames: Any) -> Any:
-    """`frames` as an export takes them: float arrays (the indices of an embedding as they are), with the batch axes that
-    a single stream may leave out."""
+    """`frames` as an export takes them: float arrays (the indices of an embedding as they are), with the batch axes
+    that a single stream may leave out."""
     signature = qmodel.signature
     indices = {layer.inputs[0] for layer in qmodel.tables.layers if layer.kind == "embedding_i16"}
 

@@ -58,8 +58,9 @@ def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
     """The float graph of a torch or Keras model.
 
     model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, the path of a
-    .pt2 file, a keras.Model (Sequential or functional), or the path of a .keras file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
-    window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which).
+    .pt2 file, a keras.Model (Sequential or functional), or the path of a .keras file; sample: what the model takes;
+    form: "stream" (a step takes one frame), "window" (a step takes the whole window, of the sample's length) or "auto"
+    (a stream where the model is one; the graph's notes say which).
 
     Raises UnsupportedError naming what is not supported and where it stands.
     """

@@ -144,8 +144,8 @@ class Program:
     # the walks
 
     def infer(self, window: bool = False, batch_first: bool = False) -> Roles:
-        """Find the role of every axis of every argument; batch_first: axis 0 is the batch. Raises UnsupportedError where
-        they contradict each other."""
+        """Find the role of every axis of every argument; batch_first: axis 0 is the batch. Raises UnsupportedError
+        where they contradict each other."""
         builder = Builder(True, self.shapes, window)
         values = {}
         for name, node in self.inputs.items():
