@@ -59,7 +59,7 @@ def _from_live(model: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise QuantizeError(f"model {name!r} is not built and has no weights; give it a keras.Input, or call it once")
     try:
         config = json.loads(model.to_json())
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise UnsupportedError(f"model {name!r} has no configuration to read: {_first_line(error)}") from None
     _check_version(str(config.get("keras_version", "3")), f"model {name!r}")
     with tempfile.TemporaryDirectory() as folder:
