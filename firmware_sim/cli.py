@@ -99,7 +99,7 @@ def quantize(
     output: str,
     as_json: bool,
 ) -> None:
-    """Turn a .pt2 (torch.export.save) into a fixed-point net."""
+    """Turn a .pt2 (torch.export.save) or a .keras (model.save) into a fixed-point net."""
     check_folder(output)
     frames = load_frames(calibration)
     with progress_bar() as notify:
@@ -256,7 +256,7 @@ def simulate(model: str, input_: str, output: str, target: str, as_json: bool) -
 
 @main.command(name="validate")
 @click.argument("model")
-@click.option("--model", "reference", required=True, help="The .pt2 that was quantized: the float reference.")
+@click.option("--model", "reference", required=True, help="The .pt2 or .keras that was quantized: the reference.")
 @click.option("--input", "input_", required=True, help="Frames: .npy, or .npz of several inputs by name.")
 @click.option("--target", default="host", show_default=True, help=TARGET_HELP)
 @click.option("--min-sqnr", type=float, default=MIN_SQNR_DB, show_default=True, help="dB that every output must reach.")
@@ -370,8 +370,8 @@ def demo_command(context: click.Context, output: str, target: str, as_json: bool
 
 
 def existing(path: str) -> Path:
-    """The path of a file that is there."""
-    if not Path(path).is_file():
+    """The path of a file (or of a model that is a folder) that is there."""
+    if not Path(path).exists():
         raise FormatError(f"{path}: no such file")
     return Path(path)
 

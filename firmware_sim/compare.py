@@ -25,7 +25,7 @@ from quantize import QuantizedModel, QuantizeError, import_model
 from quantize.dequantize import dequantized_graph
 from quantize.float_run import run_graph
 from quantize.formats import to_raw
-from quantize.graph import Argument, Graph, Result, Signature
+from quantize.graph import Argument, Graph, Result
 from quantize.plan import STATE_EXTRA
 from quantize.tables import root
 from rtcore.tables import Layer, StatePart, Tables, state_parts
@@ -284,7 +284,7 @@ def validate(
 ) -> Report:
     """Compares the float model, the host's fixed point and, unless target is "host", an emulated core, layer by layer.
 
-    model:       the model that was quantized: nn.Module, ExportedProgram, path of a .pt2, or a quantize.graph.Graph.
+    model:       the model that was quantized: what `quantize` took, or a quantize.graph.Graph.
     frames:      what the model takes, any batch size and time length; every frame is compared with float. Memory: some
                  20 bytes for each element of each tensor of each frame.
     target:      "host", or the name of an emulated core: its outputs and 32-bit states must equal the host's.
@@ -514,7 +514,7 @@ def first_mismatch(tables: Tables, host: EngineRun, target: EngineRun, stream: i
 
 def _imported(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
     """The graph in the form in which the model was quantized, which may not be the one that the importer prefers."""
-    sample = _sample(qmodel.signature, frames)
+    sample = _sample(qmodel, frames)
     graph = import_model(model, sample)
     if graph.signature.arguments == qmodel.signature.arguments:
         return graph
@@ -552,12 +552,15 @@ def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
     return graph
 
 
-def _sample(signature: Signature, frames: Any) -> Any:
-    """`frames` as an export takes them: float arrays, with the batch axes that a single stream may leave out."""
+def _sample(qmodel: QuantizedModel, frames: Any) -> Any:
+    """`frames` as an export takes them: float arrays (the indices of an embedding as they are), with the batch axes
+    that a single stream may leave out."""
+    signature = qmodel.signature
+    indices = {layer.inputs[0] for layer in qmodel.tables.layers if layer.kind == "embedding_i16"}
 
     def whole(argument: Argument, value: Any) -> np.ndarray:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        if array.dtype.kind != "f":
+        if array.dtype.kind != "f" and argument.tensor not in indices:
             array = array.astype(np.float32)
         if array.ndim < len(argument.axes):
             for position, axis in enumerate(argument.axes):

@@ -20,6 +20,7 @@ import numpy as np
 
 from quantize.errors import CalibrationError, FormatError, PlanError, QuantizeError, UnsupportedError
 from quantize.graph import Graph
+from quantize.keras_import import is_keras, read_keras
 from quantize.model import QuantizedModel, load
 from quantize.plan import make_plan
 from quantize.ranges import calibrate
@@ -54,20 +55,24 @@ def __getattr__(name: str) -> Any:
 
 
 def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
-    """The float graph of a torch model.
+    """The float graph of a torch or Keras model.
 
-    model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, or the path of a
-    .pt2 file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
-    window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which).
+    model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, the path of a
+    .pt2 file, a keras.Model (Sequential or functional), or the path of a .keras file; sample: what the model takes;
+    form: "stream" (a step takes one frame), "window" (a step takes the whole window, of the sample's length) or "auto"
+    (a stream where the model is one; the graph's notes say which).
 
     Raises UnsupportedError naming what is not supported and where it stands.
     """
     try:
         from quantize.torch_import import import_model as torch_import_model  # noqa: PLC0415 (torch is optional)
+        from quantize.torch_keras import import_keras  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise QuantizeError("reading a torch model needs torch: pip install 'rtcore[torch]'") from error
+        raise QuantizeError("reading a torch or Keras model needs torch: pip install 'rtcore[torch]'") from error
+    if is_keras(model):
+        return import_keras(read_keras(model), sample, form)
     return torch_import_model(model, sample, form)
 
 
@@ -83,7 +88,7 @@ def quantize(
 ) -> QuantizedModel:
     """Quantizes a trained model after training.
 
-    model:            nn.Module, ExportedProgram or path to a .pt2.
+    model:            nn.Module, ExportedProgram or path to a .pt2; keras.Model or path to a .keras.
     calibration:      one sample of what model(...) takes (array or tensor; a tuple or dict for several inputs), or a
                       list or generator of such samples; any batch size and time length.
     weight_bits:      8 or 16, or a mapping {"layer": bits, "gru_layer.recurrent": bits, "*": bits}.

@@ -40,7 +40,7 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
         return replace(node, params={"weight": weight, "bias": bias})
     if layer.kind == "embedding_i16":
         table = layer.arrays["table"].reshape(layer.ints["entries"], layer.ints["n"])
-        return replace(node, params={"weight": table * 2.0**-out_frac})
+        return replace(node, params={"table": table * 2.0**-out_frac})
     if layer.kind == "affine_i16":
         a = layer.arrays
         lsb = 2.0 ** -(out_frac + a["shift"].astype(np.float64))
@@ -51,7 +51,7 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
     if layer.kind == "layernorm_i16":
         a = layer.arrays
         lsb = 2.0 ** -(out_frac + a["shift"].astype(np.float64))
-        attrs = {"eps": layer.ints["epsilon"] / layer.ints["n"] ** 2 * 2.0 ** (-2 * x_frac)}
+        attrs = node.attrs | {"eps": layer.ints["epsilon"] / layer.ints["n"] ** 2 * 2.0 ** (-2 * x_frac)}
         return replace(
             node, attrs=attrs, params={"weight": a["mult"] * lsb * 2.0**NORMAL_FRAC, "bias": a["bias"] * lsb}
         )

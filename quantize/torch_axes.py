@@ -140,8 +140,10 @@ class Place:
         return f"in {layer}" + (f" at {self.source}" if self.source else "")
 
 
+LAYERS = ("torch.nn.", "quantize.nn.", "quantize.lineage.Dense", "quantize.torch_keras_", "quantize.onnx_")  # not user's
+
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)\n(?:\s+(?P<code>[^\n]*))?')
-_LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\]nn\.py$|^<")
+_LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\](nn|torch_keras\w*)\.py$|^<")
 
 
 def place_of(node: torch.fx.Node) -> Place:
@@ -161,7 +163,7 @@ def place_of(node: torch.fx.Node) -> Place:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "function")
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    leaf = kind.startswith(("torch.nn.", "quantize.nn.", "quantize.lineage.Dense"))
+    leaf = kind.startswith(LAYERS)
     return Place(source, re.sub(r"@\d+", "", path), kind.rsplit(".", 1)[-1], leaf)
 
 

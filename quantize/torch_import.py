@@ -42,7 +42,7 @@ CHECK_STREAMS, CHECK_STEPS = 3, 40  # as much of the sample as the check run tak
 FORMS = ("auto", "stream", "window")
 
 
-def import_model(model: Any, sample: Any = None, form: str = "auto") -> Graph:
+def import_model(model: Any, sample: Any = None, form: str = "auto", batch_first: bool = False) -> Graph:
     """Turn a torch model into the graph of one step.
 
     model:  an nn.Module (a copy of it is exported in eval mode; the module itself stays as it is), an ExportedProgram,
@@ -51,6 +51,7 @@ def import_model(model: Any, sample: Any = None, form: str = "auto") -> Graph:
             dict for keyword arguments; any batch size and length. Needed for an nn.Module, otherwise only checked.
     form:   "stream": a step takes one frame and carries the state on; "window": a step takes a whole window, of the
             sample's length; "auto": a stream where the model is one, else a window. The graph's notes say which.
+    batch_first: axis 0 of every argument of an nn.Module is known to be the batch; otherwise it is found out.
 
     Raises UnsupportedError for a construct that cannot be streamed in fixed point (operation, layer, source line and
     remedy), FormatError for a file that is not a .pt2, QuantizeError for NaN or infinite weights and for a sample that
@@ -63,7 +64,7 @@ def import_model(model: Any, sample: Any = None, form: str = "auto") -> Graph:
     if isinstance(model, ExportedProgram):
         graph = _in_form(form, lambda window: _import_program(model, sample, window))
     elif isinstance(model, torch.nn.Module):
-        graph = _import_module(model, sample, form)
+        graph = _import_module(model, sample, form, batch_first)
     else:
         raise QuantizeError(
             f"cannot import a {type(model).__name__}: give an nn.Module, an ExportedProgram or the path of a .pt2 file"
@@ -98,7 +99,7 @@ def _sees_positions(graph: Graph) -> bool:
     return streamed and bool(ops & {"conv", "pool"}) and not ops & {"gru", "lstm", "rnn", "delay"}
 
 
-def _import_module(model: torch.nn.Module, sample: Any, form: str) -> Graph:
+def _import_module(model: torch.nn.Module, sample: Any, form: str, batch_first: bool) -> Graph:
     if sample is None:
         raise QuantizeError("a sample of the model's input is needed to export an nn.Module")
     try:
@@ -108,11 +109,10 @@ def _import_module(model: torch.nn.Module, sample: Any, form: str) -> Graph:
     dtype = next((p.dtype for p in twin.parameters() if p.dtype in FLOATS), torch.float32)
     call = _as_call(sample, dtype)
     first = Program(_export(twin, call))
-    return _in_form(form, lambda window: _build_module(twin, first, call, window))
+    return _in_form(form, lambda window: _build_module(twin, first, call, first.infer(window, batch_first), window))
 
 
-def _build_module(twin: torch.nn.Module, first: Program, call: Call, window: bool) -> Graph:
-    roles = first.infer(window)
+def _build_module(twin: torch.nn.Module, first: Program, call: Call, roles: Roles, window: bool) -> Graph:
     try:
         second = Program(_export(twin, _with_free_sizes(first, roles, call)))
     except QuantizeError:
@@ -205,6 +205,8 @@ def _export(module: torch.nn.Module, call: Call) -> ExportedProgram:
         try:
             with torch.no_grad():
                 module(*args, **kwargs)
+        except QuantizeError:
+            raise
         except Exception as own:
             whole = any(not tensor.is_floating_point() for tensor in [*args, *kwargs.values()])
             advice = "; integers are for an Embedding, all else takes float32 or float64" if whole else ""

@@ -143,15 +143,18 @@ class Program:
 
     # the walks
 
-    def infer(self, window: bool = False) -> Roles:
-        """Find the role of every axis of every argument. Raises UnsupportedError where they contradict each other."""
+    def infer(self, window: bool = False, batch_first: bool = False) -> Roles:
+        """Find the role of every axis of every argument; batch_first: axis 0 is the batch. Raises UnsupportedError
+        where they contradict each other."""
         builder = Builder(True, self.shapes, window)
         values = {}
         for name, node in self.inputs.items():
             shape = self.shapes[node]
             indices = node.meta["val"].dtype in INTEGERS
             kind, width = ("tensor", 1) if indices else ("argument", shape[-1])
-            values[name] = Value((name,), tuple((Atom(size),) for size in shape), width, kind)
+            lead = ["batch"] if batch_first else []
+            axes = tuple((Atom(size, role),) for size, role in itertools.zip_longest(shape, lead))
+            values[name] = Value((name,), axes, width, kind)
         self._walk(builder, values)
         atoms = {name: [axis[0] for axis in value.axes] for name, value in values.items()}
         for name in builder.states:

@@ -39,9 +39,9 @@ def test_imports_go_down_only():
     for path in sources(".py", ".pyx", ".pxd"):
         package = path.relative_to(ROOT).parts[0]
         forbidden = {
-            "rtcore": {"quantize", "firmware_sim", "torch"},
-            "quantize": {"firmware_sim"},
-            "firmware_sim": set(),
+            "rtcore": {"quantize", "firmware_sim", "torch", "keras"},
+            "quantize": {"firmware_sim", "keras"},
+            "firmware_sim": {"keras"},
         }
         torch_facing = path.name in TORCH_FACING or (package == "quantize" and path.name.startswith("torch_"))
         found = set(imported(path)) & (forbidden[package] | (set() if torch_facing else {"torch"}))
@@ -50,7 +50,7 @@ def test_imports_go_down_only():
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_without_the_optional_ones(package):
-    blocked = ["torch", "unicorn", "capstone", "ziglang", "elftools", "matplotlib", "sklearn"]
+    blocked = ["torch", "unicorn", "capstone", "ziglang", "elftools", "matplotlib", "sklearn", "h5py", "keras"]
     code = f"import sys; [sys.modules.__setitem__(n, None) for n in {blocked}]; import {package}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -64,6 +64,8 @@ def test_loading_and_running_a_saved_net_needs_numpy_and_safetensors_alone(tmp_p
         "elftools",
         "matplotlib",
         "sklearn",
+        "h5py",
+        "keras",
         "jinja2",
         "click",
         "rich",

@@ -104,5 +104,5 @@ def test_an_embedding_is_its_table():
     table = np.arange(-6, 6, dtype=np.int16)
     layer = Layer("embedding_i16", "emb", ("x",), "y", {"n": 3, "entries": 4}, {"table": table})
     y, tables = run(layer, np.array([2], np.int16), (3,))
-    weight = dequantized(Node("linear", "emb", ("x",), "y"), layer, tables).params["weight"]
-    assert np.array_equal(weight[2], y * LSB)
+    rows = dequantized(Node("embedding", "emb", ("x",), "y"), layer, tables).params["table"]
+    assert np.array_equal(rows[2], y * LSB)
