@@ -539,12 +539,12 @@ def _graph_of(qmodel: QuantizedModel, model: Any, frames: Any) -> Graph:
     ]
     nodes = {node.name: node for node in graph.nodes}
     for layer in qmodel.tables.layers:
-        weights = [a.shape for key, a in layer.arrays.items() if key.endswith("weights")]
+        weights = [(len(a), a.size // len(a)) for key, a in layer.arrays.items() if key.endswith("weights")]
         if not weights:
             continue
         node = nodes.get(layer.name)
         matrices = [] if node is None else [p for key, p in node.params.items() if key.startswith("weight")]
-        shapes = [p.reshape(len(p), -1).shape for p in matrices]
+        shapes = [(len(p), p.size // len(p)) for p in matrices]
         if sorted(shapes) != sorted(weights):
             differing.append(f"layer {layer.name}: weights {shapes or 'missing'} against {weights}")
     if differing:

@@ -140,7 +140,7 @@ class Place:
         return f"in {layer}" + (f" at {self.source}" if self.source else "")
 
 
-LAYERS = ("torch.nn.", "quantize.nn.", "quantize.lineage.Dense", "quantize.torch_keras_", "quantize.onnx_")  # not user's
+LAYERS = ("torch.nn.", "quantize.nn.", "quantize.lineage.Dense", "quantize.torch_keras_", "quantize.onnx_ops.")
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)\n(?:\s+(?P<code>[^\n]*))?')
 _LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\](nn|torch_keras\w*)\.py$|^<")
