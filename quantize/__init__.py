@@ -54,21 +54,27 @@ def __getattr__(name: str) -> Any:
 
 
 def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
-    """The float graph of a torch model.
+    """The float graph of a torch model or an ONNX file.
 
     model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, or the path of a
-    .pt2 file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes the whole
-    window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which).
+    .pt2 or .onnx file; sample: what the model takes; form: "stream" (a step takes one frame), "window" (a step takes
+    the whole window, of the sample's length) or "auto" (a stream where the model is one; the graph's notes say which).
 
     Raises UnsupportedError naming what is not supported and where it stands.
     """
     try:
-        from quantize.torch_import import import_model as torch_import_model  # noqa: PLC0415 (torch is optional)
+        importer = importlib.import_module("quantize.onnx_import" if is_onnx(model) else "quantize.torch_import")
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "onnx"):
             raise
-        raise QuantizeError("reading a torch model needs torch: pip install 'rtcore[torch]'") from error
-    return torch_import_model(model, sample, form)
+        kind = "an ONNX file" if is_onnx(model) else "a torch model"
+        extra = "onnx" if is_onnx(model) else "torch"
+        raise QuantizeError(f"reading {kind} needs {error.name}: pip install 'rtcore[{extra}]'") from error
+    return importer.import_model(model, sample, form)
+
+
+def is_onnx(model: Any) -> bool:
+    return isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".onnx")
 
 
 def quantize(
@@ -83,7 +89,7 @@ def quantize(
 ) -> QuantizedModel:
     """Quantizes a trained model after training.
 
-    model:            nn.Module, ExportedProgram or path to a .pt2.
+    model:            nn.Module, ExportedProgram, or path to a .pt2 or .onnx.
     calibration:      one sample of what model(...) takes (array or tensor; a tuple or dict for several inputs), or a
                       list or generator of such samples; any batch size and time length.
     weight_bits:      8 or 16, or a mapping {"layer": bits, "gru_layer.recurrent": bits, "*": bits}.

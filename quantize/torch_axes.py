@@ -141,7 +141,7 @@ class Place:
 
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)\n(?:\s+(?P<code>[^\n]*))?')
-_LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\]nn\.py$|^<")
+_LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\](nn|onnx_\w+)\.py$|^<")
 
 
 def place_of(node: torch.fx.Node) -> Place:
@@ -161,7 +161,7 @@ def place_of(node: torch.fx.Node) -> Place:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "function")
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    leaf = kind.startswith(("torch.nn.", "quantize.nn.", "quantize.lineage.Dense"))
+    leaf = kind.startswith(("torch.nn.", "quantize.nn.", "quantize.lineage.Dense", "quantize.onnx_ops."))
     return Place(source, re.sub(r"@\d+", "", path), kind.rsplit(".", 1)[-1], leaf)
 
 
