@@ -151,7 +151,7 @@ def computed(step: Step, opset: int, values: Iterable[np.ndarray | None]) -> lis
     outputs = [name for name in step.outputs if name]
     function = helper.make_function("quantize", "one", names, outputs, [step.proto], imports)
     try:
-        return ReferenceEvaluator(function).run(None, dict(given))
+        return ReferenceEvaluator(function).run(None, dict(given), attributes={})
     except Exception as error:  # the evaluator has no common base for its failures
         raise UnsupportedError(f"{step.words}, on constants: cannot be computed: {_first_line(error)}") from error
 

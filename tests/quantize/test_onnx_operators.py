@@ -1,0 +1,196 @@
+"""Every ONNX operator that is read, in every form its attributes have, against onnxruntime.
+
+The graph in float64 against float32: see `onnx_models.py` for the bound. Neighbours: `test_onnx.py` (files, names,
+refusals, equal tables).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="an optional extra: rtcore[torch]")
+pytest.importorskip("onnx", reason="an optional extra: rtcore[onnx]")
+pytest.importorskip("onnxruntime", reason="the reference, a development extra: rtcore[dev]")
+
+import onnx
+from onnx import helper
+
+import quantize
+from onnx_models import agree, array, ints, model, one, reference, saved
+from quantize.float_run import run_graph
+from quantize.onnx_import import OPERATORS
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about its own treatment of nn.GRU
+
+NEWEST = min(onnx.defs.onnx_opset_version(), 24)  # what the pinned onnxruntime knows
+
+ROWS = array(3, 7, 6, low=-3, high=3)  # [B, T, F]
+FLAT = array(5, 6, low=-3, high=3)
+POSITIVE = array(3, 7, 6, low=0.2, high=4)
+WAVE = array(2, 3, 11)  # [B, C, T]
+IMAGE = array(2, 3, 8, 9)
+
+
+def check(proto, feeds, tmp_path, form="auto"):
+    path = saved(proto, tmp_path / "net.onnx")
+    graph = quantize.import_model(path, feeds if len(feeds) > 1 else next(iter(feeds.values())), form)
+    agree(run_graph(graph, feeds), reference(proto, feeds))
+    return graph
+
+
+# --- one input ------------------------------------------------------------------------------------------------------
+# name -> (operator, input, constants, attributes, opsets); opsets None: 11 and the newest, as far as it exists
+
+CASES = {
+    **{
+        name: (name, ROWS, (), {}, None)
+        for name in "Sigmoid Tanh Relu Abs Exp Erf Sin Cos Atan Neg Softplus Softsign Selu Celu Elu Identity".split()
+    },
+    **{name: (name, POSITIVE, (), {}, None) for name in ("Log", "Sqrt", "Reciprocal")},
+    **{name: (name, ROWS, (), {}, None) for name in ("HardSigmoid", "HardSwish", "Mish", "Gelu", "LeakyRelu", "Softmax")},
+    "Gelu tanh": ("Gelu", ROWS, (), {"approximate": "tanh"}, None),
+    "Elu alpha": ("Elu", ROWS, (), {"alpha": 0.7}, None),
+    "Selu alpha": ("Selu", ROWS, (), {"alpha": 1.2, "gamma": 0.9}, None),
+    "Celu alpha": ("Celu", ROWS, (), {"alpha": 0.5}, None),
+    "LeakyRelu alpha": ("LeakyRelu", ROWS, (), {"alpha": 0.2}, None),
+    "HardSigmoid alpha": ("HardSigmoid", ROWS, (), {"alpha": 0.3, "beta": 0.4}, None),
+    "HardSigmoid of torch": ("HardSigmoid", 2 * ROWS, (), {"alpha": 1 / 6}, None),
+    "Swish": ("Swish", ROWS, (), {}, (24,)),
+    "Swish alpha": ("Swish", ROWS, (), {"alpha": 1.5}, (24,)),
+    "PRelu one": ("PRelu", ROWS, (array(1, seed=1),), {}, None),
+    "PRelu last": ("PRelu", ROWS, (array(6, seed=1),), {}, None),
+    "PRelu channels": ("PRelu", IMAGE, (array(3, 1, 1, seed=1),), {}, None),
+    "Softmax last": ("Softmax", ROWS, (), {"axis": -1}, None),
+    "Softmax of all": ("Softmax", FLAT, (), {"axis": 1}, None),
+    "Softmax channels": ("Softmax", WAVE, (), {"axis": 1}, (13, NEWEST)),
+    "LogSoftmax": ("LogSoftmax", ROWS, (), {"axis": 2}, None),
+    "Clip": ("Clip", ROWS, (np.float32(-0.5), np.float32(1.5)), {}, None),
+    "Clip low": ("Clip", ROWS, (np.float32(-0.5),), {}, None),
+    "Clip high": ("Clip", ROWS, (None, np.float32(0.25)), {}, None),
+    "Clip to infinity": ("Clip", ROWS, (np.float32(0), np.float32(np.inf)), {}, None),
+    # arithmetic
+    "Add": ("Add", ROWS, (array(6, seed=1),), {}, None),
+    "Sub": ("Sub", ROWS, (array(1, 1, 6, seed=1),), {}, None),
+    "Mul": ("Mul", ROWS, (array(seed=1),), {}, None),
+    "Div": ("Div", ROWS, (array(6, seed=1, low=0.5, high=2),), {}, None),
+    "Min": ("Min", ROWS, (np.float32(0.5),), {}, None),
+    "Max": ("Max", ROWS, (np.float32(0.5),), {}, None),
+    "Pow": ("Pow", ROWS, (np.float32(2),), {}, None),
+    "Pow one": ("Pow", ROWS, (np.float32(1),), {}, None),
+    "Pow half": ("Pow", POSITIVE, (np.float32(0.5),), {}, None),
+    # weights
+    "MatMul": ("MatMul", ROWS, (array(6, 4, seed=1),), {}, None),
+    "MatMul vector": ("MatMul", ROWS, (array(6, seed=1),), {}, None),
+    "Gemm": ("Gemm", FLAT, (array(6, 4, seed=1), array(4, seed=2)), {}, None),
+    "Gemm all": ("Gemm", FLAT, (array(4, 6, seed=1), array(1, 4, seed=2)), {"alpha": 0.5, "beta": 2.0, "transB": 1}, None),
+    "Gemm no bias": ("Gemm", FLAT, (array(6, 4, seed=1),), {"alpha": 3.0}, None),
+    "Gemm one bias": ("Gemm", FLAT, (array(6, 4, seed=1), array(seed=2)), {}, None),
+    # windows
+    "Conv 1d": ("Conv", WAVE, (array(4, 3, 3, seed=1), array(4, seed=2)), {}, None),
+    "Conv 1d causal": ("Conv", WAVE, (array(4, 3, 3, seed=1), array(4, seed=2)), {"pads": [4, 0], "dilations": [2]}, None),
+    "Conv 1d strided": ("Conv", WAVE, (array(4, 3, 3, seed=1),), {"pads": [1, 1], "strides": [2]}, None),
+    "Conv": ("Conv", IMAGE, (array(4, 3, 3, 3, seed=1), array(4, seed=2)), {"pads": [1, 1, 1, 1]}, None),
+    "Conv asymmetric": ("Conv", IMAGE, (array(4, 3, 3, 2, seed=1),), {"pads": [0, 1, 2, 0], "strides": [2, 1]}, None),
+    "Conv upper": ("Conv", IMAGE, (array(4, 3, 4, 3, seed=1),), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}, None),
+    "Conv lower": ("Conv", IMAGE, (array(4, 3, 4, 3, seed=1),), {"auto_pad": "SAME_LOWER", "strides": [1, 2]}, None),
+    "Conv valid": ("Conv", IMAGE, (array(4, 3, 4, 3, seed=1),), {"auto_pad": "VALID"}, None),
+    "Conv dilated": ("Conv", IMAGE, (array(4, 3, 2, 3, seed=1),), {"dilations": [3, 2]}, None),
+    "Conv depthwise": ("Conv", IMAGE, (array(6, 1, 3, 3, seed=1), array(6, seed=2)), {"group": 3}, None),
+    "MaxPool": ("MaxPool", IMAGE, (), {"kernel_shape": [2, 3], "strides": [2, 2]}, None),
+    "MaxPool 1d": ("MaxPool", WAVE, (), {"kernel_shape": [3], "strides": [2]}, None),
+    "MaxPool padded": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, None),
+    "MaxPool ceil": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [3, 2], "ceil_mode": 1}, None),
+    "MaxPool upper": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, None),
+    "MaxPool lower": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"}, None),
+    "MaxPool asymmetric": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 0]}, None),
+    "MaxPool dilated": ("MaxPool", IMAGE, (), {"kernel_shape": [2, 2], "dilations": [3, 2]}, None),
+    "AveragePool": ("AveragePool", IMAGE, (), {"kernel_shape": [2, 3], "strides": [2, 3]}, None),
+    "AveragePool 1d": ("AveragePool", WAVE, (), {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}, None),
+    "AveragePool uncounted": ("AveragePool", IMAGE, (), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, None),
+    "AveragePool counted": (
+        "AveragePool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1},
+        None,
+    ),
+    "AveragePool counted asymmetric": (
+        "AveragePool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "pads": [0, 1, 2, 0], "count_include_pad": 1},
+        None,
+    ),
+    "AveragePool upper": ("AveragePool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, None),
+    "AveragePool ceil": ("AveragePool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [3, 2], "ceil_mode": 1}, None),
+    "GlobalAveragePool": ("GlobalAveragePool", IMAGE, (), {}, None),
+    "GlobalMaxPool": ("GlobalMaxPool", IMAGE, (), {}, None),
+    **{
+        f"{name} as {how}": (name, IMAGE, constants, attrs, opsets)
+        for name, since in (("ReduceMean", 18), ("ReduceMax", 18), ("ReduceSum", 13))
+        for how, constants, attrs, opsets in (
+            ("attribute", (), {"axes": [2, -1], "keepdims": 0}, (11,)),
+            ("attribute, kept", (), {"axes": [1]}, (11,)),
+            ("input", (ints(2, -1),), {"keepdims": 0}, (since, NEWEST)),
+            ("input, kept", (ints(1),), {}, (since,)),
+            ("nothing", (ints(),), {"noop_with_empty_axes": 1}, (since,)),
+        )
+    },
+    # normalization
+    "BatchNormalization": (
+        "BatchNormalization",
+        IMAGE,
+        (array(3, seed=1), array(3, seed=2), array(3, seed=3), array(3, seed=4, low=0.3, high=2)),
+        {"epsilon": 0.01},
+        None,
+    ),
+    "LayerNormalization": ("LayerNormalization", ROWS, (array(6, seed=1), array(6, seed=2)), {}, (17, NEWEST)),
+    "LayerNormalization unbiased": ("LayerNormalization", ROWS, (array(6, seed=1),), {"epsilon": 0.1}, (17, NEWEST)),
+    # moves
+    "Slice": ("Slice", ROWS, (ints(1), ints(4), ints(2)), {}, None),
+    "Slice to the end": ("Slice", ROWS, (ints(-3), ints(2**63 - 1), ints(-1)), {}, None),
+    "Slice stepped": ("Slice", ROWS, (ints(0, 1), ints(7, 6), ints(1, 2), ints(1, 2)), {}, None),
+    "Slice backwards": ("Slice", ROWS, (ints(-1), ints(-(2**63)), ints(2), ints(-1)), {}, None),
+    "Slice backwards, thinned": ("Slice", ROWS, (ints(4), ints(0), ints(2), ints(-2)), {}, None),
+    "Slice without axes": ("Slice", ROWS, (ints(0, 0, 1), ints(9, 9, 3)), {}, None),
+    "Gather one": ("Gather", ROWS, (np.int64(2),), {"axis": 2}, None),
+    "Gather last step": ("Gather", ROWS, (np.int64(-1),), {"axis": 1}, None),
+    "Gather last step, kept": ("Gather", ROWS, (ints(-1),), {"axis": 1}, None),
+    "Gather run": ("Gather", ROWS, (ints(1, 2, 3),), {"axis": 2}, None),
+    "Gather every other": ("Gather", ROWS, (ints(0, 2, -2),), {"axis": -1}, None),
+    "Reshape": ("Reshape", ROWS, (ints(0, 0, 2, 3),), {}, None),
+    "Reshape rest": ("Reshape", ROWS, (ints(-1, 6),), {}, None),
+    "Flatten": ("Flatten", IMAGE, (), {}, None),
+    "Flatten last": ("Flatten", ROWS, (), {"axis": -1}, None),
+    "Transpose": ("Transpose", ROWS, (), {"perm": [1, 0, 2]}, None),
+    "Transpose all": ("Transpose", FLAT, (), {}, None),
+    "Expand": ("Expand", array(2, 3, 1), (ints(3, 4),), {}, None),
+    "Pad": ("Pad", IMAGE, (ints(0, 0, 1, 2, 0, 0, 0, 1), np.float32(0.5)), {}, None),
+    "Pad cut": ("Pad", IMAGE, (ints(0, 0, -1, 0, 0, 0, 1, -2),), {}, None),
+    "Pad axes": ("Pad", IMAGE, (ints(1, 2), None, ints(-1)), {}, (18, NEWEST)),
+    "Cast": ("Cast", ROWS, (), {"to": onnx.TensorProto.FLOAT}, None),
+}
+CASES["Squeeze"] = ("Squeeze", array(3, 7, 1, 6), (ints(2),), {}, (13, NEWEST))
+CASES["Squeeze old"] = ("Squeeze", array(3, 7, 1, 6), (), {"axes": [2]}, (11,))
+CASES["Unsqueeze"] = ("Unsqueeze", ROWS, (ints(1, -1),), {}, (13, NEWEST))
+CASES["Unsqueeze old"] = ("Unsqueeze", ROWS, (), {"axes": [1, 4]}, (11,))
+
+
+def opsets_of(op, given):
+    known = given or (11, NEWEST)
+    since = min(s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == op and s.domain == "")
+    return sorted({max(opset, since) for opset in known})
+
+
+@pytest.mark.parametrize(
+    ("name", "opset"), [(name, opset) for name, case in CASES.items() for opset in opsets_of(case[0], case[4])]
+)
+def test_operator(name, opset, tmp_path):
+    op, x, constants, attrs, _ = CASES[name]
+    check(one(op, x, constants, opset, **attrs), {"x": x}, tmp_path)
+
+
+def test_every_operator_has_a_case():
+    elsewhere = {"GRU", "LSTM", "RNN", "Linear", "Concat", "Split", "Sum", "Dropout", "CastLike"}
+    assert elsewhere | {case[0] for case in CASES.values()} == set(OPERATORS)
