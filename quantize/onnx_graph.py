@@ -1,10 +1,9 @@
 """An ONNX file read and checked, its constants computed: the steps that depend on the model's inputs, under good names.
 
 `onnx` reads the file (external data too), checks it, and computes on constants (its reference evaluator), so that
-nothing here knows the file's encoding. Two exporters' habits are undone, so that a network gives the same tables
-whichever way it came: MatMul and Add of constants are one Linear, x * Sigmoid(x) is one Swish.
+nothing here knows the file's encoding.
 
-Neighbours: `onnx_import.py` (makes a torch module of the steps), `onnx_ops.py` and `onnx_recurrent.py` (one function
+Neighbours: `onnx_fusions.py` (several steps as one), `onnx_import.py` (makes a torch module of the steps), `onnx_ops.py` and `onnx_recurrent.py` (one function
 per operator; what they do not know is refused here).
 """
 
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from quantize.errors import FormatError, UnsupportedError
+from quantize.onnx_fusions import fused
 
 OLDEST_OPSET = 11
 
@@ -36,8 +35,10 @@ QUANTIZED_ADVICE = (
     "the file is quantized already, in the formats of another runtime; give the float file that it was made from, and "
     "quantize() chooses formats and proves them"
 )
-RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
+RANDOM = "draws random numbers; a step must be deterministic"
 HINTS = {
+    "Bernoulli": RANDOM,
+    "Multinomial": RANDOM,
     "If": "a step has no branches; export with the condition decided",
     "Loop": "export the layer as GRU, LSTM or RNN, not as a loop over its steps",
     "Scan": "export the layer as GRU, LSTM or RNN, not as a loop over its steps",
@@ -175,9 +176,9 @@ class _Reader:
                 raise FormatError(f"{self.path}: initializer {tensor.name!r}: {_first_line(error)}") from None
             self.origins[tensor.name] = tensor.name
         inputs = tuple(self._input(value) for value in graph.input if value.name not in self.constants)
-        steps = self._supported(operators)
         outputs = tuple(value.name for value in graph.output)
-        steps = _fused(steps, self.constants, outputs)
+        steps = fused(self._steps(), self.constants, outputs)
+        self._refuse(steps, operators)
         needed = {name for step in steps for name in step.inputs} | set(outputs)
         constants = {name: array for name, array in self.constants.items() if name in needed}
         double = any(value.type.tensor_type.elem_type == TensorProto.DOUBLE for value in graph.input)
@@ -193,37 +194,38 @@ class _Reader:
             sizes = tuple(d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim)
         return Input(value.name, sizes, kind.elem_type in INDICES)
 
-    def _supported(self, operators: Container[str]) -> list[Step]:
-        """The nodes that depend on inputs, the others computed. Refuses, all at once, what has no function."""
-        known, problems, steps = set(self.constants), [], []
+    def _steps(self) -> list[Step]:
+        """The nodes that depend on inputs; the others are computed."""
+        known, steps = set(self.constants), []
         for i, node in enumerate(self.model.graph.node):
             name = node.name or next((output for output in node.output if output), f"#{i}")
             attrs = {a.name: _python(helper.get_attribute_value(a)) for a in node.attribute if not a.ref_attr_name}
             step = Step(node.op_type, name, tuple(node.input), tuple(node.output), attrs, node)
             given = {value for value in node.input if value}
-            foreign = node.domain not in ("", "ai.onnx")
-            nested = any(a.HasField("g") or a.graphs for a in node.attribute)
-            if foreign or nested or node.op_type in RANDOM:
-                where = f" of {node.domain}" if foreign else ""
-                random = "draws random numbers; a step must be deterministic" if node.op_type in RANDOM else ""
-                hint = random or HINTS.get(node.op_type, "")
-                problems.append(f"{step.words}{where}" + (f": {hint}" if hint else ""))
-            elif given <= self.constants.keys():
-                self._compute(step)
-                known.update(node.output)
-                continue
-            elif node.op_type in SHAPES or given <= known:
-                known.update(node.output)
-                step = replace(step, known=True)
-            elif node.op_type not in operators:
-                hint = HINTS.get(node.op_type)
-                problems.append(step.words + (f": {hint}" if hint else ""))
+            if not _is_foreign(step):
+                if given <= self.constants.keys():
+                    self._compute(step)
+                    known.update(node.output)
+                    continue
+                if node.op_type in SHAPES or given <= known:
+                    known.update(node.output)
+                    step = replace(step, known=True)
             steps.append(step)
+        return steps
+
+    def _refuse(self, steps: list[Step], operators: Container[str]) -> None:
+        """Names, all at once, the steps that have no function."""
+        problems = []
+        for step in steps:
+            if _is_foreign(step) or not (step.known or step.op in operators):
+                domain = step.proto.domain
+                where = f" of {domain}" if domain not in ("", "ai.onnx") else ""
+                hint = HINTS.get(step.op, RANDOM if step.op.startswith("Random") else "")
+                problems.append(f"{step.words}{where}" + (f": {hint}" if hint else ""))
         if problems:
             listed = "\n".join(dict.fromkeys(problems))
-            names = ", ".join(sorted(operators))
+            names = ", ".join(sorted(op for op in operators if onnx.defs.has(op)))
             raise UnsupportedError(f"{self.path}: operators that are not supported:\n{listed}\nsupported: {names}")
-        return steps
 
     def _compute(self, step: Step) -> None:
         arrays = computed(step, self.opset, [self.constants.get(name) for name in step.inputs])
@@ -262,6 +264,12 @@ class _Reader:
         return name if re.match(r"[A-Za-z_]", name) else f"{step.op.lower()}_{name}".rstrip("_")
 
 
+def _is_foreign(step: Step) -> bool:
+    """Not of ONNX's own operators, with graphs inside, or random: nothing that may be computed beforehand."""
+    nested = any(a.HasField("g") or a.graphs for a in step.proto.attribute)
+    return step.proto.domain not in ("", "ai.onnx") or nested or RANDOM == HINTS.get(step.op) or step.op.startswith("Random")
+
+
 def _scope(listed: str) -> str:
     """The module's path in the list of scopes that torch's exporter leaves with a node: ['', 'enc', 'enc.gru', 'gru']."""
     try:
@@ -286,34 +294,3 @@ def _python(value: Any) -> Any:
 def _plain(array: np.ndarray) -> np.ndarray:
     """Floats of 16 bits (ml_dtypes' bfloat16 too) as float32, which holds them exactly."""
     return array.astype(np.float32) if array.dtype.name in ("float16", "bfloat16") else array
-
-
-def _fused(steps: list[Step], constants: Mapping[str, np.ndarray], outputs: tuple[str, ...]) -> list[Step]:
-    readers = Counter(name for step in steps for name in step.inputs)
-    readers.update(outputs)
-    made = {step.outputs[0]: step for step in steps if step.outputs}
-    gone: set[str] = set()
-    fused = []
-    for step in steps:
-        for first, second in (step.inputs, step.inputs[::-1]) if len(step.inputs) == 2 else ():
-            before = made.get(first)
-            if before is None or readers[first] != 1 or before.known:
-                continue
-            if step.op == "Add" and before.op == "MatMul" and _is_bias(constants, before.inputs[1], second):
-                step = replace(step, op="Linear", name=before.name, inputs=(*before.inputs, second), proto=before.proto)
-            elif step.op == "Mul" and before.op == "Sigmoid" and before.inputs[0] == second:
-                step = replace(step, op="Swish", inputs=(second,), attrs={})
-            else:
-                continue
-            gone.add(first)
-            break
-        fused.append(step)
-    return [step for step in fused if not (step.outputs and step.outputs[0] in gone)]
-
-
-def _is_bias(constants: Mapping[str, np.ndarray], weight: str, bias: str) -> bool:
-    """Constants [M, N] and [N] (ones before it do not matter)."""
-    if weight not in constants or bias not in constants:
-        return False
-    matrix, vector = constants[weight], constants[bias]
-    return matrix.ndim == 2 and vector.ndim > 0 and vector.size == vector.shape[-1] == matrix.shape[1]

@@ -241,11 +241,11 @@ def _batch_norm(n: Operator, x: Tensor, scale: Tensor, bias: Tensor, mean: Tenso
 
 
 @operator("LayerNormalization")
-def _layer_norm(n: Operator, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+def _layer_norm(n: Operator, x: Tensor, scale: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     n.single()
     shape = list(x.shape[n.attr("axis", -1) % x.dim() :])
-    scale = scale.expand(shape)
-    return F.layer_norm(x, shape, scale, None if bias is None else bias.expand(shape), n.attr("epsilon", 1e-5))
+    scale, bias = (None if given is None else given.expand(shape) for given in (scale, bias))
+    return F.layer_norm(x, shape, scale, bias, n.attr("epsilon", 1e-5))
 
 
 @operator("Softmax", "LogSoftmax")
@@ -264,12 +264,20 @@ PLAIN = {
     **{name: getattr(torch, name.lower()) for name in ("Reciprocal", "Erf", "Sin", "Cos", "Atan", "Neg")},
     "HardSwish": F.hardswish,
     "Mish": F.mish,
-    "Softplus": F.softplus,
     "Softsign": F.softsign,
+    "LogSigmoid": F.logsigmoid,  # the last four: of onnx_fusions.py
+    "Log1p": torch.log1p,
+    "Rsqrt": torch.rsqrt,
+    "Expm1": torch.expm1,
 }
 
 for _name, _function in PLAIN.items():
     operator(_name)(lambda n, x, function=_function: function(x))
+
+
+@operator("Softplus")
+def _softplus(n: Operator, x: Tensor) -> Tensor:
+    return F.softplus(x, n.attr("beta", 1.0), n.attr("threshold", 20.0))
 
 
 @operator("LeakyRelu")
