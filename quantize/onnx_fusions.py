@@ -103,6 +103,27 @@ def _swish(p: Parts, step: Any) -> Any:
 
 
 @rule
+def _gelu(p: Parts, step: Any) -> Any:
+    """0.5 x (1 + erf(x / sqrt(2))), in any order."""
+    if step.op != "Mul":
+        return None
+    factors = [name for factor in step.inputs for name in getattr(p.inner(factor, "Mul"), "inputs", (factor,))]
+    sums = [(name, p.inner(p.plus(p.inner(name, "Add"), 1) or "", "Erf")) for name in factors]
+    sum_, erf = next(((name, erf) for name, erf in sums if erf is not None), ("", None))
+    others = [name for name in factors if name != sum_]
+    if erf is None or len(others) != 2:
+        return None
+    x, half = others if p.number(others[1]) is not None else others[::-1]
+    inner = p.made.get(erf.inputs[0])
+    if p.number(half) != 0.5 or inner is None or inner.op not in ("Div", "Mul") or inner.inputs[0] != x:
+        return None
+    root = p.number(inner.inputs[1])
+    if root is None or abs(root - (2**0.5 if inner.op == "Div" else 0.5**0.5)) > 1e-6:
+        return None
+    return replace(step, op="Gelu", inputs=(x,), attrs={})
+
+
+@rule
 def _of_one(p: Parts, step: Any) -> Any:
     """log(sigmoid(x)), 1 / sqrt(x), exp(x) - 1, log(1 + x)."""
     if step.op == "Log":

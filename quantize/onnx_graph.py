@@ -259,7 +259,7 @@ class _Reader:
         if not name:
             name = step.name.removeprefix("node_").strip("/").replace("/", ".")
             lead, _, last = name.rpartition(".")
-            name = lead if lead and weights and re.fullmatch(rf"{step.op}(_\d+)?", last) else name
+            name = lead if lead and weights and re.fullmatch(rf"{step.proto.op_type}(_\d+)?", last) else name
         name = re.sub(r"\.+", ".", re.sub(r"[^A-Za-z0-9_.]", "_", name)).strip("._")
         return name if re.match(r"[A-Za-z_]", name) else f"{step.op.lower()}_{name}".rstrip("_")
 

@@ -136,7 +136,8 @@ def _identifiers(inputs: tuple[Input, ...]) -> list[str]:
 
 
 def _hang(root: torch.nn.Module, label: str, operator: Operator) -> str:
-    """Make the operator a submodule under its label, level by level; returns its path there."""
+    """Make the operator a submodule under its label, level by level; returns its path there, with a line below where a
+    module has an attribute of the name."""
     *levels, last = label.split(".")
     path, parent = [], root
     for level in levels:
@@ -145,17 +146,14 @@ def _hang(root: torch.nn.Module, label: str, operator: Operator) -> str:
             parent.add_module(level, torch.nn.Module())
         parent = parent._modules[level]
         path.append(level)
-    last = _free(parent, last)
-    if last in parent._modules:  # a level that came first: take its place, with what hangs there
-        for name, child in parent._modules[last].named_children():
-            operator.add_module(name, child)
-        del parent._modules[last]
+    while hasattr(parent, last):
+        last += "_"
     parent.add_module(last, operator)
     return ".".join([*path, last])
 
 
 def _free(parent: torch.nn.Module, level: str) -> str:
-    """The name, with a line below where the module has an attribute of that name."""
+    """The name of a level, new or there already."""
     while hasattr(parent, level) and level not in parent._modules:
         level += "_"
     return level

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
-
-INT = (np.int64, np.int32)
+from onnx import helper, numpy_helper
 
 
 def array(*shape, seed=0, low=-1.0, high=1.0):
@@ -27,18 +25,19 @@ def value_info(name, shape, dtype=np.float32):
 
 
 def model(nodes, inputs, outputs, constants, opset=17, **graph):
-    """nodes: of helper.make_node; inputs: name -> shape (or array, for its shape and dtype); constants: name -> array."""
+    """nodes: of helper.make_node; inputs: name -> shape (or array, for its shape and dtype); outputs: names, or value
+    infos where onnx cannot infer them; constants: name -> array."""
     given = [value_info(n, list(getattr(s, "shape", s)), getattr(s, "dtype", np.float32)) for n, s in inputs.items()]
     made = helper.make_graph(
         nodes,
         "net",
         given,
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [onnx.ValueInfoProto(name=output) if isinstance(output, str) else output for output in outputs],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
         **graph,
     )
     whole = helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 19 else 10)
-    return onnx.shape_inference.infer_shapes(whole)
+    return onnx.shape_inference.infer_shapes(whole) if any(isinstance(o, str) for o in outputs) else whole
 
 
 def one(op, x, constants=(), opset=17, outputs=("y",), shape=None, **attrs):
