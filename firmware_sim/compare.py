@@ -284,7 +284,7 @@ def validate(
 ) -> Report:
     """Compares the float model, the host's fixed point and, unless target is "host", an emulated core, layer by layer.
 
-    model:       the model that was quantized: nn.Module, ExportedProgram, path of a .pt2, or a quantize.graph.Graph.
+    model:       the model that was quantized: nn.Module, ExportedProgram, path of a .pt2 or .onnx, or a graph.
     frames:      what the model takes, any batch size and time length; every frame is compared with float. Memory: some
                  20 bytes for each element of each tensor of each frame.
     target:      "host", or the name of an emulated core: its outputs and 32-bit states must equal the host's.

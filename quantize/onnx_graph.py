@@ -3,8 +3,8 @@
 `onnx` reads the file (external data too), checks it, and computes on constants (its reference evaluator), so that
 nothing here knows the file's encoding.
 
-Neighbours: `onnx_fusions.py` (several steps as one), `onnx_import.py` (makes a torch module of the steps), `onnx_ops.py` and `onnx_recurrent.py` (one function
-per operator; what they do not know is refused here).
+Neighbours: `onnx_fusions.py` (several steps as one), `onnx_import.py` (makes a torch module of the steps),
+`onnx_ops.py` and `onnx_recurrent.py` (one function per operator; what they do not know is refused here).
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise FormatError(f"{path}: its external data cannot be read: {_first_line(error)}; keep both files together") from None
+        raise FormatError(
+            f"{path}: its external data cannot be read: {_first_line(error)}; keep both files together"
+        ) from None
     quantized = [node for node in model.graph.node if QUANTIZED.match(node.op_type)]
     if quantized:
         listed = ", ".join(dict.fromkeys(f"{node.op_type} (node {node.name!r})" for node in quantized[:4]))
@@ -267,11 +269,16 @@ class _Reader:
 def _is_foreign(step: Step) -> bool:
     """Not of ONNX's own operators, with graphs inside, or random: nothing that may be computed beforehand."""
     nested = any(a.HasField("g") or a.graphs for a in step.proto.attribute)
-    return step.proto.domain not in ("", "ai.onnx") or nested or RANDOM == HINTS.get(step.op) or step.op.startswith("Random")
+    return (
+        step.proto.domain not in ("", "ai.onnx")
+        or nested
+        or HINTS.get(step.op) == RANDOM
+        or step.op.startswith("Random")
+    )
 
 
 def _scope(listed: str) -> str:
-    """The module's path in the list of scopes that torch's exporter leaves with a node: ['', 'enc', 'enc.gru', 'gru']."""
+    """The module's path in the scopes that torch's exporter leaves with a node: "['', 'enc', 'enc.gru', 'gru']"."""
     try:
         scopes = ast.literal_eval(listed)
     except (ValueError, SyntaxError):

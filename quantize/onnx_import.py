@@ -107,7 +107,9 @@ class OnnxModule(torch.nn.Module):
             values = list(sample) if isinstance(sample, tuple) else [sample]
             if len(values) != len(inputs):
                 raise QuantizeError(f"the sample has {len(values)} array(s), {takes}")
-        return {name: self._fitted(*pair) for name, pair in zip(self.names, zip(inputs, values, strict=True), strict=True)}
+        return {
+            name: self._fitted(*pair) for name, pair in zip(self.names, zip(inputs, values, strict=True), strict=True)
+        }
 
     def _fitted(self, declared: Input, value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -427,7 +427,7 @@ def _gather(n: Operator, x: Tensor, indices: Any) -> Tensor:
     axis = n.attr("axis", 0)
     if isinstance(indices, Tensor):
         if 0 not in n.constants or axis != 0:
-            raise n.refusal("looks up by computed indices in what the model computes; only constant tables are supported")
+            raise n.refusal("looks up, by indices from the data, in no constant table; that alone is supported")
         return F.embedding(indices, x)
     if indices.ndim == 0:
         return x.select(axis, int(indices))

@@ -1,7 +1,8 @@
 """ONNX's GRU, LSTM and RNN as torch's own layers, or as those of `nn.py` where torch has none.
 
 ONNX stacks gates in other orders (z r h; i o f c) and directions in an axis of their own; weights are W [D, G*N, M],
-R [D, G*N, N], B [D, 2*G*N]. Neighbours: `onnx_ops.py` (all other operators), `nn.py` (the reset-before GRU).
+R [D, G*N, N], B [D, 2*G*N]. Neighbours: `onnx_ops.py` (all other operators), `nn.py` (a reset-before
+GRU, an LSTM with peepholes).
 """
 
 from __future__ import annotations
@@ -85,8 +86,7 @@ def _layer(n: Operator, x: Tensor, w: Tensor, r: Tensor, b: Tensor | None, lengt
             f"has clip {n.attr('clip')}, which bounds the sums before the activations: no kernel does; train without it"
         )
     batch_first = bool(n.attr("layout", 0))
-    steps, streams = (x.shape[i] for i in ((1, 0) if batch_first else (0, 1)))
-    _check_lengths(n, lengths, steps)
+    _check_lengths(n, lengths, x.shape[1 if batch_first else 0])
     reversed_ = REVERSED[n.attr("direction", "forward")]
     weights = []
     for i in range(len(reversed_)):
@@ -174,6 +174,27 @@ def _torch_lstm(x: Tensor, states: list[Tensor], weights: list[Weights], batch_f
     return torch.lstm(x, states, _flat(weights), biased, 1, 0.0, False, len(weights) == 2, batch_first)
 
 
+def _own_lstm(peepholes: np.ndarray | None, coupled: bool) -> Run:
+    """peepholes: [3N] in ONNX's order i o f. Coupled gates have no forget gate of their own: f = 1 - i."""
+
+    def run(x: Tensor, states: list[Tensor], weights: list[Weights], batch_first: bool) -> Sequence[Tensor]:
+        parameters = [_without_forget(rows) if coupled else rows for rows in weights[0]]
+        parameters += [None] * (4 - len(parameters))
+        rows = None
+        if peepholes is not None:
+            to_i, to_o, to_f = torch.tensor(peepholes, dtype=x.dtype).chunk(3)
+            rows = torch.cat([to_i, to_o] if coupled else [to_i, to_f, to_o])
+        return torch.ops.rtcore.lstm(x, *states, *parameters, rows, coupled, batch_first)
+
+    return run
+
+
+def _without_forget(rows: Tensor) -> Tensor:
+    """Gates i f g o without f."""
+    i, _, g, o = rows.chunk(4)
+    return torch.cat([i, g, o])
+
+
 @operator("LSTM", plain=(5, 6, 7))
 def _lstm(
     n: Operator,
@@ -189,11 +210,16 @@ def _lstm(
     layer = _layer(n, x, w, r, b, lengths)
     if any(names != DEFAULTS["LSTM"] for names in layer.activations):
         _refuse_activations(layer, "Sigmoid, Tanh, Tanh")
-    if n.attr("input_forget", 0):
-        raise n.refusal("couples its input and forget gates (input_forget=1), which no kernel does")
-    if peepholes is not None and (isinstance(peepholes, Tensor) or peepholes.any()):
-        raise n.refusal("has peepholes (the input P), which no kernel does")
-    return layer.run([layer.state(h0), layer.state(c0)], [_torch_lstm] * len(layer.reversed))
+    if isinstance(peepholes, Tensor):
+        raise n.refusal("takes its peepholes from the data; only constant weights are supported")
+    if peepholes is not None and not peepholes.any():
+        peepholes = None
+    coupled = bool(n.attr("input_forget", 0))
+    runs = [_torch_lstm] * len(layer.reversed)
+    if coupled or peepholes is not None:
+        rows = [None if peepholes is None else peepholes[i] for i in range(len(layer.reversed))]
+        runs = [_own_lstm(row, coupled) for row in rows]
+    return layer.run([layer.state(h0), layer.state(c0)], runs)
 
 
 # --- RNN ------------------------------------------------------------------------------------------------------------

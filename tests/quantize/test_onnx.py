@@ -13,9 +13,11 @@ import logging
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="an optional extra: rtcore[torch]")
-onnx = pytest.importorskip("onnx", reason="an optional extra: rtcore[onnx]")
+pytest.importorskip("torch", reason="an optional extra: rtcore[torch]")
+pytest.importorskip("onnx", reason="an optional extra: rtcore[onnx]")
 
+import onnx
+import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 from torch import nn
@@ -79,7 +81,12 @@ SAME = {
     "functions, opset 18": (functions, {"opset_version": 18}),
     **{
         name: (lambda name=name: (NETWORKS[name]().model, NETWORKS[name]().frames[:3]), {"optimize": optimize})
-        for name, optimize in {"denoiser": True, "lstm forecaster": True, "ds-cnn": False, "keyword spotter": False}.items()
+        for name, optimize in {
+            "denoiser": True,
+            "lstm forecaster": True,
+            "ds-cnn": False,
+            "keyword spotter": False,
+        }.items()
     },
 }
 
@@ -229,7 +236,13 @@ def test_external_data(tmp_path):
 
 def test_external_data_outside_the_folder(tmp_path):
     (tmp_path / "inner").mkdir()
-    onnx.save(one("MatMul", X, (array(6, 2),)), tmp_path / "n.onnx", save_as_external_data=True, location="n.bin", size_threshold=0)
+    onnx.save(
+        one("MatMul", X, (array(6, 2),)),
+        tmp_path / "n.onnx",
+        save_as_external_data=True,
+        location="n.bin",
+        size_threshold=0,
+    )
     proto = onnx.load(tmp_path / "n.onnx", load_external_data=False)
     proto.graph.initializer[0].external_data[0].value = "../n.bin"
     (tmp_path / "inner" / "n.onnx").write_bytes(proto.SerializeToString())
@@ -296,7 +309,9 @@ def test_operators_of_others_and_random_ones(tmp_path):
     ]
     proto = model(nodes, {"x": ["b", 6]}, [value_info("y", ["b", 6])], {})
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    with pytest.raises(UnsupportedError, match="FusedGemm .* of com.microsoft\nRandomNormalLike .*draws random numbers"):
+    with pytest.raises(
+        UnsupportedError, match="FusedGemm .* of com.microsoft\nRandomNormalLike .*draws random numbers"
+    ):
         load(proto, tmp_path, X[0])
 
 
@@ -338,12 +353,18 @@ REFUSED = {
         one("GRU", X, (array(1, 12, 6), array(1, 12, 4), None, np.full(7, 2, np.int32)), hidden_size=4),
         r"sequence_lens \[2\] over 3 steps",
     ),
-    "indices": (one("MaxPool", array(2, 3, 8, 8), outputs=("y", "i"), kernel_shape=[2, 2]), "gives 'i' as a second output"),
+    "indices": (
+        one("MaxPool", array(2, 3, 8, 8), outputs=("y", "i"), kernel_shape=[2, 2]),
+        "gives 'i' as a second output",
+    ),
     "far window": (
         one("MaxPool", array(2, 3, 8, 8), kernel_shape=[2, 2], strides=[1, 1], pads=[0, 0, 1, 1]),
         "pads 0 before and 1 after",
     ),
-    "dilated average": (one("AveragePool", array(2, 3, 8, 8), opset=19, kernel_shape=[2, 2], dilations=[2, 2]), "dilations"),
+    "dilated average": (
+        one("AveragePool", array(2, 3, 8, 8), opset=19, kernel_shape=[2, 2], dilations=[2, 2]),
+        "dilations",
+    ),
     "three directions": (one("Conv", array(2, 3, 4, 4, 4), (array(4, 3, 2, 2, 2),)), "slides in 3 directions"),
     "reflection": (one("Pad", X, (ints(0, 0, 1, 0, 0, 1),), mode="reflect"), "pads in mode 'reflect'"),
     "training dropout": (one("Dropout", X, (np.float32(0.5), np.array(True))), "training mode"),
@@ -356,7 +377,12 @@ REFUSED = {
     "powers": (one("Pow", X, (array(6, low=1, high=2),)), "exponent of shape"),
     "slopes": (one("PRelu", X, (array(7, 6),)), "may vary along one axis"),
     "constant result": (
-        model([helper.make_node("Tanh", ["x"], ["y"])], {"x": X}, [value_info("y", X.shape), value_info("c", [3])], {"c": array(3)}),
+        model(
+            [helper.make_node("Tanh", ["x"], ["y"])],
+            {"x": X},
+            [value_info("y", X.shape), value_info("c", [3])],
+            {"c": array(3)},
+        ),
         "output 'c' is a constant",
     ),
 }
@@ -378,7 +404,9 @@ def test_weights_from_the_data(tmp_path):
 
 
 def test_shapes_from_the_data(tmp_path):
-    proto = model([helper.make_node("Reshape", ["x", "s"], ["y"])], {"x": X, "s": ints(1, 2)}, [value_info("y", [1, 126])], {})
+    proto = model(
+        [helper.make_node("Reshape", ["x", "s"], ["y"])], {"x": X, "s": ints(1, 2)}, [value_info("y", [1, 126])], {}
+    )
     with pytest.raises(UnsupportedError, match="takes its shape from the data"):
         load(proto, tmp_path, {"x": X, "s": ints(1, 126)})
 
@@ -390,10 +418,14 @@ def test_the_command_takes_the_file(tmp_path):
     path = saved(gru(["time", "batch", 6]), tmp_path / "net.onnx")
     np.save(tmp_path / "x.npy", X)
     out = str(tmp_path / "net.safetensors")
-    found = CliRunner().invoke(main, ["quantize", str(path), "--calibration", str(tmp_path / "x.npy"), "-o", out, "--json"])
+    found = CliRunner().invoke(
+        main, ["quantize", str(path), "--calibration", str(tmp_path / "x.npy"), "-o", out, "--json"]
+    )
     assert found.exit_code == 0, found.output
     assert [layer["name"] for layer in json.loads(found.output)["layers"]] == ["enc.gru", "enc.gru:out0"]
-    found = CliRunner().invoke(main, ["validate", out, "--model", str(path), "--input", str(tmp_path / "x.npy"), "--json"])
+    found = CliRunner().invoke(
+        main, ["validate", out, "--model", str(path), "--input", str(tmp_path / "x.npy"), "--json"]
+    )
     assert found.exit_code == 0, found.output
     (tmp_path / "net.onnx").write_bytes(b"no")
     found = CliRunner().invoke(main, ["quantize", str(path), "--calibration", str(tmp_path / "x.npy"), "-o", out])

@@ -46,10 +46,14 @@ def check(proto, feeds, tmp_path, form="auto"):
 CASES = {
     **{
         name: (name, ROWS, (), {}, None)
-        for name in "Sigmoid Tanh Relu Abs Exp Erf Sin Cos Atan Neg Softplus Softsign Selu Celu Elu Identity".split()
+        for name in ("Sigmoid", "Tanh", "Relu", "Abs", "Exp", "Erf", "Sin", "Cos", "Atan", "Neg", "Softplus")
     },
+    **{name: (name, ROWS, (), {}, None) for name in ("Softsign", "Selu", "Celu", "Elu", "Identity")},
     **{name: (name, POSITIVE, (), {}, None) for name in ("Log", "Sqrt", "Reciprocal")},
-    **{name: (name, ROWS, (), {}, None) for name in ("HardSigmoid", "HardSwish", "Mish", "Gelu", "LeakyRelu", "Softmax")},
+    **{
+        name: (name, ROWS, (), {}, None)
+        for name in ("HardSigmoid", "HardSwish", "Mish", "Gelu", "LeakyRelu", "Softmax")
+    },
     "Gelu tanh": ("Gelu", ROWS, (), {"approximate": "tanh"}, None),
     "Elu alpha": ("Elu", ROWS, (), {"alpha": 0.7}, None),
     "Selu alpha": ("Selu", ROWS, (), {"alpha": 1.2, "gamma": 0.9}, None),
@@ -84,12 +88,24 @@ CASES = {
     "MatMul": ("MatMul", ROWS, (array(6, 4, seed=1),), {}, None),
     "MatMul vector": ("MatMul", ROWS, (array(6, seed=1),), {}, None),
     "Gemm": ("Gemm", FLAT, (array(6, 4, seed=1), array(4, seed=2)), {}, None),
-    "Gemm all": ("Gemm", FLAT, (array(4, 6, seed=1), array(1, 4, seed=2)), {"alpha": 0.5, "beta": 2.0, "transB": 1}, None),
+    "Gemm all": (
+        "Gemm",
+        FLAT,
+        (array(4, 6, seed=1), array(1, 4, seed=2)),
+        {"alpha": 0.5, "beta": 2.0, "transB": 1},
+        None,
+    ),
     "Gemm no bias": ("Gemm", FLAT, (array(6, 4, seed=1),), {"alpha": 3.0}, None),
     "Gemm one bias": ("Gemm", FLAT, (array(6, 4, seed=1), array(seed=2)), {}, None),
     # windows
     "Conv 1d": ("Conv", WAVE, (array(4, 3, 3, seed=1), array(4, seed=2)), {}, None),
-    "Conv 1d causal": ("Conv", WAVE, (array(4, 3, 3, seed=1), array(4, seed=2)), {"pads": [4, 0], "dilations": [2]}, None),
+    "Conv 1d causal": (
+        "Conv",
+        WAVE,
+        (array(4, 3, 3, seed=1), array(4, seed=2)),
+        {"pads": [4, 0], "dilations": [2]},
+        None,
+    ),
     "Conv 1d strided": ("Conv", WAVE, (array(4, 3, 3, seed=1),), {"pads": [1, 1], "strides": [2]}, None),
     "Conv": ("Conv", IMAGE, (array(4, 3, 3, 3, seed=1), array(4, seed=2)), {"pads": [1, 1, 1, 1]}, None),
     "Conv asymmetric": ("Conv", IMAGE, (array(4, 3, 3, 2, seed=1),), {"pads": [0, 1, 2, 0], "strides": [2, 1]}, None),
@@ -102,9 +118,27 @@ CASES = {
     "MaxPool 1d": ("MaxPool", WAVE, (), {"kernel_shape": [3], "strides": [2]}, None),
     "MaxPool padded": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}, None),
     "MaxPool ceil": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [3, 2], "ceil_mode": 1}, None),
-    "MaxPool upper": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, None),
-    "MaxPool lower": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"}, None),
-    "MaxPool asymmetric": ("MaxPool", IMAGE, (), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 0]}, None),
+    "MaxPool upper": (
+        "MaxPool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        None,
+    ),
+    "MaxPool lower": (
+        "MaxPool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"},
+        None,
+    ),
+    "MaxPool asymmetric": (
+        "MaxPool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 0]},
+        None,
+    ),
     "MaxPool dilated": ("MaxPool", IMAGE, (), {"kernel_shape": [2, 2], "dilations": [3, 2]}, None),
     "AveragePool": ("AveragePool", IMAGE, (), {"kernel_shape": [2, 3], "strides": [2, 3]}, None),
     "AveragePool 1d": ("AveragePool", WAVE, (), {"kernel_shape": [3], "strides": [2], "pads": [1, 1]}, None),
@@ -123,7 +157,13 @@ CASES = {
         {"kernel_shape": [3, 3], "pads": [0, 1, 2, 0], "count_include_pad": 1},
         None,
     ),
-    "AveragePool upper": ("AveragePool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, None),
+    "AveragePool upper": (
+        "AveragePool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        None,
+    ),
     "AveragePool ceil": ("AveragePool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [3, 2], "ceil_mode": 1}, None),
     "GlobalAveragePool": ("GlobalAveragePool", IMAGE, (), {}, None),
     "GlobalMaxPool": ("GlobalMaxPool", IMAGE, (), {}, None),
@@ -259,7 +299,14 @@ def test_shapes_are_computed_from_the_sizes(tmp_path):
         helper.make_node("Transpose", ["r"], ["t"], perm=[1, 0, 2]),
         helper.make_node("GRU", ["t", "w", "r_", "", "", "h0"], ["y"], hidden_size=4),
     ]
-    numbers = {"zero": np.int64(0), "first": ints(0), "rest": ints(-1), "three": ints(3), "one": ints(1), "four": ints(4)}
+    numbers = {
+        "zero": np.int64(0),
+        "first": ints(0),
+        "rest": ints(-1),
+        "three": ints(3),
+        "one": ints(1),
+        "four": ints(4),
+    }
     constants = numbers | {"w": array(1, 12, 3), "r_": array(1, 12, 4, seed=1)}
     proto = model(nodes, {"x": ["batch", "time", 6]}, ["y"], constants)
     check(proto, {"x": ROWS}, tmp_path, "window")
@@ -334,6 +381,11 @@ RECURRENT |= {
     "RNN relu": ("RNN", {"activations": ["Relu"]}),
     "RNN of two kinds": ("RNN", {"direction": "bidirectional", "activations": ["Tanh", "Relu"]}),
     "LSTM without peepholes": ("LSTM", {"peepholes": np.zeros((1, 15), np.float32)}),
+    "LSTM with peepholes": ("LSTM", {"peepholes": array(1, 15, seed=9), "states": "given"}),
+    "LSTM with peepholes, both ways": ("LSTM", {"peepholes": array(2, 15, seed=9), "direction": "bidirectional"}),
+    "LSTM coupled": ("LSTM", {"input_forget": 1}),
+    "LSTM coupled, without bias": ("LSTM", {"input_forget": 1, "bias": False}),
+    "LSTM coupled, with peepholes": ("LSTM", {"input_forget": 1, "peepholes": array(1, 15, seed=9)}),
 }
 
 
@@ -354,6 +406,43 @@ def test_recurrent_in_a_layout_of_streams_first(op, tmp_path):
         y, *states = reference(other, {"x": feeds["x"].swapaxes(0, 1)})
         want = [y.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in states)]
         agree(run_graph(graph, feeds["x"]), want)
+
+
+NEAR = {
+    "sigmoid of another": [("Add", "x", "one", "z"), ("Sigmoid", "z", "s"), ("Mul", "x", "s", "y")],
+    "log of two plus": [("Abs", "x", "a"), ("Add", "a", "two", "s"), ("Log", "s", "y")],
+    "one minus exp": [("Exp", "x", "e"), ("Sub", "one", "e", "y")],
+    "exp minus two": [("Exp", "x", "e"), ("Sub", "e", "two", "y")],
+    "exp plus minus one": [("Exp", "x", "e"), ("Add", "minus", "e", "y")],
+    "bias of one": [("MatMul", "x", "w", "p"), ("Add", "p", "vector", "y")],
+    "product read twice": [("MatMul", "x", "w", "p"), ("Add", "p", "bias", "q"), ("Mul", "p", "q", "y")],
+    "nearly gelu": [
+        ("Div", "x", "two", "d"),
+        ("Erf", "d", "e"),
+        ("Add", "e", "one", "s"),
+        ("Mul", "x", "s", "m"),
+        ("Mul", "m", "half", "y"),
+    ],
+    "gelu": [
+        ("Div", "x", "root", "d"),
+        ("Erf", "d", "e"),
+        ("Add", "e", "one", "s"),
+        ("Mul", "x", "s", "m"),
+        ("Mul", "m", "half", "y"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_what_looks_like_a_layer_and_is_none(name, tmp_path):
+    """The fusions of exporters' habits, and what is just beside them."""
+    numbers = {"one": 1, "two": 2, "minus": -1, "half": 0.5, "root": 2**0.5}
+    constants = {key: np.float32(value) for key, value in numbers.items()}
+    constants |= {"w": array(6, 4, seed=1), "bias": array(4, seed=2), "vector": array(1, seed=3)}
+    nodes = [helper.make_node(op, list(names[:-1]), [names[-1]]) for op, *names in NEAR[name]]
+    graph = check(model(nodes, {"x": ROWS}, ["y"], constants), {"x": ROWS}, tmp_path)
+    gelu = [node.attrs.get("function") == "gelu" for node in graph.nodes]
+    assert any(gelu) == (name == "gelu")
 
 
 @pytest.mark.parametrize("op", GATES)
