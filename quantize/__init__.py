@@ -74,7 +74,7 @@ def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
 
 
 def is_onnx(model: Any) -> bool:
-    return isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith(".onnx")
+    return isinstance(model, (str, os.PathLike)) and os.fspath(model).lower().endswith(".onnx")
 
 
 def quantize(

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -265,6 +266,14 @@ def test_other_files(data, tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FormatError, match="cannot read .*none.onnx: No such file"):
         quantize.import_model(tmp_path / "none.onnx", X)
+
+
+def test_without_the_onnx_package(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("quantize.onnx_")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(QuantizeError, match=r"reading an ONNX file needs onnx: pip install 'rtcore\[onnx\]'"):
+        quantize.import_model("net.onnx", X)
 
 
 def test_an_invalid_graph(tmp_path):
