@@ -66,7 +66,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(rtcore.__version__, prog_name="rtcore")
 def main() -> None:
-    """Recurrent and dense networks from PyTorch to fixed-point C on microcontrollers.
+    """Recurrent and dense networks from PyTorch or ONNX to fixed-point C on microcontrollers.
 
     Exit status: 0 ok, 1 the check failed, 2 the input is wrong.
     """
@@ -99,7 +99,7 @@ def quantize(
     output: str,
     as_json: bool,
 ) -> None:
-    """Turn a .pt2 (torch.export.save) or a .keras (model.save) into a fixed-point net."""
+    """Turn a .pt2 (torch.export.save), an .onnx or a .keras file into a fixed-point net."""
     check_folder(output)
     frames = load_frames(calibration)
     with progress_bar() as notify:
@@ -256,7 +256,7 @@ def simulate(model: str, input_: str, output: str, target: str, as_json: bool) -
 
 @main.command(name="validate")
 @click.argument("model")
-@click.option("--model", "reference", required=True, help="The .pt2 or .keras that was quantized: the reference.")
+@click.option("--model", "reference", required=True, help="The .pt2, .onnx or .keras that was quantized.")
 @click.option("--input", "input_", required=True, help="Frames: .npy, or .npz of several inputs by name.")
 @click.option("--target", default="host", show_default=True, help=TARGET_HELP)
 @click.option("--min-sqnr", type=float, default=MIN_SQNR_DB, show_default=True, help="dB that every output must reach.")

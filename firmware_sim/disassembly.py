@@ -106,9 +106,7 @@ def _read_thumb(raw) -> Instruction:
         flow = "return" if name == "ldr" and raw.op_str.startswith("pc, [sp]") else "indirect"
         flow = "kept" if name == "ldr" and raw.op_str.startswith("pc, [sp, #") else flow
     text = f"{raw.mnemonic} {raw.op_str}"
-    return Instruction(
-        raw.address, raw.size, name, text, flow, target, _thumb_takes(raw), raw, _thumb_names(raw, name)
-    )
+    return Instruction(raw.address, raw.size, name, text, flow, target, _thumb_takes(raw), raw, _thumb_names(raw, name))
 
 
 def _thumb_names(raw, name: str) -> int | None:

@@ -55,25 +55,33 @@ def __getattr__(name: str) -> Any:
 
 
 def import_model(model: Any, sample: Any, form: str = "auto") -> Graph:
-    """The float graph of a torch or Keras model.
+    """The float graph of a torch or Keras model, or of an ONNX file.
 
-    model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, the path of a
-    .pt2 file, a keras.Model (Sequential or functional), or the path of a .keras file; sample: what the model takes;
-    form: "stream" (a step takes one frame), "window" (a step takes the whole window, of the sample's length) or "auto"
-    (a stream where the model is one; the graph's notes say which).
+    model: nn.Module (an eval-mode copy is read, yours stays as it was), torch.export.ExportedProgram, a keras.Model
+    (Sequential or functional), or the path of a .pt2, .onnx or .keras file; sample: what the model takes; form:
+    "stream" (a step takes one frame), "window" (a step takes the whole window, of the sample's length) or "auto" (a
+    stream where the model is one; the graph's notes say which).
 
     Raises UnsupportedError naming what is not supported and where it stands.
     """
     try:
-        from quantize.torch_import import import_model as torch_import_model  # noqa: PLC0415 (torch is optional)
-        from quantize.torch_keras import import_keras  # noqa: PLC0415
+        if is_keras(model):
+            from quantize.torch_keras import import_keras  # noqa: PLC0415 (torch is optional)
+
+            return import_keras(read_keras(model), sample, form)
+        importer = importlib.import_module("quantize.onnx_import" if is_onnx(model) else "quantize.torch_import")
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if error.name not in ("torch", "onnx"):
             raise
-        raise QuantizeError("reading a torch or Keras model needs torch: pip install 'rtcore[torch]'") from error
-    if is_keras(model):
-        return import_keras(read_keras(model), sample, form)
-    return torch_import_model(model, sample, form)
+        kind = "a Keras model" if is_keras(model) else "an ONNX file" if is_onnx(model) else "a torch model"
+        extra = "onnx" if is_onnx(model) else "torch"
+        raise QuantizeError(f"reading {kind} needs {error.name}: pip install 'rtcore[{extra}]'") from error
+    return importer.import_model(model, sample, form)
+
+
+def is_onnx(model: Any) -> bool:
+    """Whether it is the path of an ONNX file."""
+    return isinstance(model, (str, os.PathLike)) and os.fspath(model).lower().endswith(".onnx")
 
 
 def quantize(
@@ -88,7 +96,7 @@ def quantize(
 ) -> QuantizedModel:
     """Quantizes a trained model after training.
 
-    model:            nn.Module, ExportedProgram or path to a .pt2; keras.Model or path to a .keras.
+    model:            nn.Module, ExportedProgram, keras.Model, or path to a .pt2, .onnx or .keras.
     calibration:      one sample of what model(...) takes (array or tensor; a tuple or dict for several inputs), or a
                       list or generator of such samples; any batch size and time length.
     weight_bits:      8 or 16, or a mapping {"layer": bits, "gru_layer.recurrent": bits, "*": bits}.

@@ -143,7 +143,7 @@ class Place:
 LAYERS = ("torch.nn.", "quantize.nn.", "quantize.lineage.Dense", "quantize.torch_keras_", "quantize.onnx_ops.")
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>\S+)\n(?:\s+(?P<code>[^\n]*))?')
-_LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\](nn|torch_keras\w*)\.py$|^<")
+_LIBRARY = re.compile(r"(site|dist)-packages[/\\]torch[/\\]|quantize[/\\](nn|torch_keras\w*|onnx_\w+)\.py$|^<")
 
 
 def place_of(node: torch.fx.Node) -> Place:

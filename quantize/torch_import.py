@@ -201,6 +201,8 @@ def _export(module: torch.nn.Module, call: Call) -> ExportedProgram:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.export.export(module, args, kwargs)
+    except QuantizeError:
+        raise  # an ONNX file's module says what is wrong by itself
     except Exception as error:  # torch.export has no common base for its failures
         try:
             with torch.no_grad():

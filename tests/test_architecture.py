@@ -15,7 +15,7 @@ from rtcore import _build, tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "rtcore" / "csrc"
-TORCH_FACING = {"nn.py", "lineage.py", "demo.py"}  # and quantize/torch_*.py
+TORCH_FACING = {"nn.py", "lineage.py", "demo.py"}  # and quantize/torch_*.py, quantize/onnx_*.py
 PACKAGES = ("rtcore", "quantize", "firmware_sim")
 
 
@@ -43,14 +43,16 @@ def test_imports_go_down_only():
             "quantize": {"firmware_sim", "keras"},
             "firmware_sim": {"keras"},
         }
-        torch_facing = path.name in TORCH_FACING or (package == "quantize" and path.name.startswith("torch_"))
+        torch_facing = path.name in TORCH_FACING or (
+            package == "quantize" and path.name.startswith(("torch_", "onnx_"))
+        )
         found = set(imported(path)) & (forbidden[package] | (set() if torch_facing else {"torch"}))
         assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_without_the_optional_ones(package):
-    blocked = ["torch", "unicorn", "capstone", "ziglang", "elftools", "matplotlib", "sklearn", "h5py", "keras"]
+    blocked = ["torch", "onnx", "unicorn", "capstone", "ziglang", "elftools", "matplotlib", "sklearn", "h5py", "keras"]
     code = f"import sys; [sys.modules.__setitem__(n, None) for n in {blocked}]; import {package}"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -58,6 +60,7 @@ def test_packages_import_without_the_optional_ones(package):
 def test_loading_and_running_a_saved_net_needs_numpy_and_safetensors_alone(tmp_path):
     blocked = [
         "torch",
+        "onnx",
         "unicorn",
         "capstone",
         "ziglang",
