@@ -77,6 +77,24 @@ class Code:
             self._runs[key] = tuple(found)
         return self._runs[key]
 
+    def taken(self, entry: int, end: int) -> list[int]:
+        """The addresses of its own code that a function puts into registers."""
+        found: list[int] = []
+        upper: dict[str, int] = {}  # RISC-V: register -> what AUIPC or LUI has left in it
+        address = entry
+        while address < end:
+            run = self.run(address, end - address)
+            for at in run:
+                operands = at.raw.op_str.split(", ")
+                if at.name in ("auipc", "lui"):
+                    upper[operands[0]] = (int(operands[1], 0) << 12) + (at.address if at.name == "auipc" else 0)
+                elif at.name == "addi" and operands[1] in upper:
+                    found.append(upper[operands[1]] + int(operands[2], 0) & 0xFFFFFFFF)
+                elif at.names is not None:
+                    found.append(at.names)
+            address = run[-1].end if run else end
+        return [target for target in found if entry <= target < end]
+
     @cached_property
     def end(self) -> int:
         """The address behind the last function."""
@@ -152,7 +170,7 @@ def _read_riscv(raw) -> Instruction:
         flow = "call" if links else "jump"
     elif name in ("jr", "jalr"):
         to_link = raw.mnemonic == "ret" or (raw.op_str == "ra" and name == "jr")
-        flow = "return" if to_link else "indirect" if name == "jr" or operands[0] == "zero" else "indirect call"
+        flow = "return" if to_link else "kept" if name == "jr" or operands[0] == "zero" else "indirect call"
     takes: int | None = 0
     if operands[0] == "sp" and name not in (*RISCV_STORES, "swsp", *RISCV_CONDITIONAL):
         takes = (

@@ -93,7 +93,10 @@ class StackReader:
                 if at.flow.startswith("indirect"):
                     raise self._unbounded(entry, at, "goes where a register says")
                 if at.flow == "kept":
-                    for target in self._taken(entry, end):
+                    taken = self._code.taken(entry, end)
+                    if not taken:
+                        raise self._unbounded(entry, at, "goes where a register says")
+                    for target in taken:
                         go(target, depth, at)
                 elif at.flow == "call":
                     calls.append((depth, at.target))
@@ -103,15 +106,6 @@ class StackReader:
                     depth += at.takes
                 deepest = max(deepest, depth)
         return [*calls, (deepest, None)]
-
-    def _taken(self, entry: int, end: int) -> list[int]:
-        """The addresses of its own code that a function puts into registers."""
-        found, address = [], entry
-        while address < end:
-            run = self._code.run(address, end - address)
-            found += [at.names for at in run if at.names is not None and entry <= at.names < end]
-            address = run[-1].end if run else end
-        return found
 
     def _unbounded(self, entry: int, at: Instruction, why: str) -> StackError:
         name = self._names.get(entry, hex(entry))

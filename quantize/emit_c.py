@@ -30,7 +30,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 # Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -Os to -O3.
 # tests/firmware/test_emulator.py paints the stack of every emulated core (clang), test_stack.py adds up gcc's frames.
-STACK_BYTES = 1024
+STACK_BYTES = 1344
 
 
 @dataclass(frozen=True)
@@ -161,14 +161,15 @@ def layer_ids(tables: Tables) -> dict[str, str]:
 
 
 def footprint(tables: Tables, name: str = "net", core: str = "portable") -> tuple[dict[str, int], int]:
-    """(layer name -> bytes of its tables in flash as they are packed for a core, bytes of scratch in NAME_state)."""
+    """(layer name -> bytes of tables in flash that it brings, as they are packed for a core; bytes of NAME_state's scratch)."""
     context = net_context(tables, name, digest="", selftest=None, core=core)
     sizes = {array.id: array.nbytes for array in context["arrays"]}
     found = {}
     for layer, call in zip(tables.layers, context["calls"], strict=True):
         members = [member for _, _, matrix in call.matrices for member in matrix.values()]
         members += [array.id for array in call.arrays.values()]
-        found[layer.name] = sum(sizes.get(member, 0) for member in members)
+        members += call.tables.values()
+        found[layer.name] = sum(sizes.pop(member, 0) for member in dict.fromkeys(members))  # a shared one counts once
     return found, 2 * context["scratch"]
 
 

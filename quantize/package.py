@@ -94,8 +94,18 @@ def called_kernels(net: str, core: str = "portable") -> list[str]:
     prototype = re.compile(r"^[a-z][^;{}#]*\);", re.M)
     bodies = {file: prototype.sub("", re.sub(r"/\*.*?\*/", "", text, flags=re.S)) for file, text in texts.items()}
     definition = re.compile(r"^(?:(?!static)[a-z][^;={}()#]*\b|[A-Z]\w*\()(rtcore_\w+)[(,]", re.M)  # some by a macro
+    assembled = re.compile(r"\.global (rtcore_\w+)")
+
+    def whole(file: str) -> str:
+        """A source and what it includes: a core's own may define functions in a header that only it includes."""
+        headers = re.findall(r'^#include "(rtcore[^"]*)"', bodies[file], re.M)
+        return "\n".join([bodies[file], *(whole(header) for header in headers)])
+
+    sources = {file: whole(file) for file in bodies if file.endswith(".c")}
     homes = {
-        function: file for file, text in bodies.items() if file.endswith(".c") for function in definition.findall(text)
+        function: file
+        for file, text in sources.items()
+        for function in [*definition.findall(text), *assembled.findall(text)]
     }
     found: dict[str, None] = {}
     waiting = [net]
@@ -140,18 +150,26 @@ def _single(context: dict, files: dict[str, str]) -> dict[str, bytes]:
 
 
 def _in_order(files: dict[str, str]) -> dict[str, str]:
-    """Headers first, each behind those that it includes; then sources."""
+    """Headers first, each with those that it includes in their place; then sources."""
     ordered: dict[str, str] = {}
+    done: set[str] = set()
 
-    def put(path: str) -> None:
-        for included in re.findall(r'^#include "([^"]+)"', files[path], re.M):
-            if included in files and included not in ordered:
-                put(included)
-        ordered.setdefault(path, files[path])
+    def expanded(path: str) -> str:
+        done.add(path)
 
-    for path in sorted(files, key=lambda path: (path.endswith(".c"), path)):
-        put(path)
-    return ordered
+        def include(found: re.Match) -> str:
+            if found[1] not in files:
+                return found[0]
+            return "" if found[1] in done else expanded(found[1])
+
+        return re.sub(r'^#include "([^"]+)"\n', include, files[path], flags=re.M)
+
+    headers = {path for path in files if path.endswith(".h")}
+    inner = {name for path in headers for name in re.findall(r'^#include "([^"]+)"', files[path], re.M)}
+    for path in [*sorted(headers - inner), *sorted(headers)]:
+        if path not in done:
+            ordered[path] = expanded(path)
+    return ordered | {path: text for path, text in sorted(files.items()) if path.endswith(".c")}
 
 
 def _without_includes(text: str, own: set[str]) -> str:

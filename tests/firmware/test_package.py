@@ -122,9 +122,9 @@ def test_only_the_kernels_that_are_called_come_along():
     assert {f.removeprefix("src/voice_") for f in files if "rtcore" in f} <= set(kernel_files())
 
 
-@pytest.mark.parametrize("core", _build.CORES)
+@pytest.mark.parametrize("core", [core for core in _build.CORES if core != "rv32imc"])
 def test_every_kernel_that_is_called_comes_along(core, tmp_path):
-    """Linked together, a package lacks nothing but what the compiler's library has."""
+    """Linked together, a package lacks nothing but what the compiler's library has. (RISC-V's: on its emulated core.)"""
     gcc = tool("arm-none-eabi-gcc")
     for k, (what, tables) in enumerate(some_nets().items()):
         options = ["-mcpu=cortex-m4", "-mthumb", "-O1", "-std=c99", "-nostdlib", "-r", "-o", "all.o"]
@@ -539,5 +539,5 @@ def test_a_single_pair_gives_the_golden_bits_on_the_emulated_core(target, tmp_pa
     succeeds([*zig, *link, *objects, "board-startup.o", "-o", "image.elf"], tmp_path)
     board = Emulator(Firmware(tmp_path / "image.elf", found, "alpha"))
     assert board.call("alpha_selftest") == 0 and board.call("beta_selftest") == 0
-    if found.core != "portable":
-        assert any(name.startswith("alpha_rtcore_m4") for name in board.symbols)
+    own = {"cortex-m0": "m0_pairs_w16", "cortex-m4": "rows_w16_a64", "rv32imc": "rv_rows_w16_a64"}[target]
+    assert any(name.startswith(f"alpha_rtcore_{own}") for name in board.symbols)

@@ -87,7 +87,7 @@ def test_the_very_file_that_unicorn_runs(target, machine):
     firmware = build_firmware(tables, target, selftest=golden_vectors(tables, 6))
     unicorn = Emulator(firmware)
     board = Qemu(dataclasses.replace(firmware, target=dataclasses.replace(TARGETS[target], machine=("-M", machine))))
-    for function, *arguments in (("net_selftest",), ("rtcore_tanh", -(1 << 22)), ("rtcore_tanh", 12345)):
+    for function, *arguments in (("net_selftest",), ("rtcore_tanh_q15", -(1 << 22)), ("rtcore_tanh_q15", 12345)):
         assert unicorn.call(function, *arguments) == board.call(function, *arguments), function
         assert unicorn.instructions == board.instructions > 10, function
 

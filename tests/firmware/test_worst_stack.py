@@ -5,6 +5,7 @@ Neighbours: `firmware_sim/stack.py` and `disassembly.py` (what is tested), `test
 """
 
 import dataclasses
+import itertools
 import struct
 
 import numpy as np
@@ -92,7 +93,7 @@ def call(board, function):
 
 def test_chains_add_up_and_recursion_is_refused():
     board, _ = assembled("cortex-m4", (0xB500, 0xF000, 0xF800, 0xBD00))  # push {lr}; bl ?; pop {pc}
-    for callee in ("rtcore_tanh", "net_step", "code"):
+    for callee in ("rtcore_tanh_q15", "net_step", "code"):
         code = (0xB500, *call(board, callee), 0xBD00)
         board.write("code", struct.pack("<4H", *code))
         reader = StackReader(board, Code(board))
@@ -125,7 +126,8 @@ def test_what_has_no_bound_is_refused(code, why):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_painted_stack_never_exceeds_the_worst(target):
-    """Nets of every kind; where the deepest chain does run, both are the same."""
+    """Nets of every kind; where the deepest chain does run, both are the same. A core's own kernels keep the portable
+    rows for matrices that their streams do not take, so that their deepest chain runs for few nets."""
     rng = np.random.default_rng(SEED)
     nets = {
         "gru": gru_net(rng, 5, 6, 3, 16, 64),
@@ -135,8 +137,8 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
     nets |= {f"memory {bits}": memory_net(rng, bits, 64) for bits in (8, 16)}
     nets |= {f"random {seed}": random_tables(np.random.default_rng(seed)) for seed in range(4)}
     exact = 0
-    for what, tables in nets.items():
-        engine = McuEngine(tables, build_firmware(tables, target))
+    for (what, tables), core in itertools.product(nets.items(), ("portable", None)):
+        engine = McuEngine(tables, build_firmware(tables, target, core=core))
         board, reader = engine.board, StackReader(engine.board, Code(engine.board))
         io = [address for address, _ in (*engine.inputs, *engine.outputs)]
         bound = reader.worst("net_step")
@@ -145,8 +147,10 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
             for (address, _), values in zip(engine.inputs, frame, strict=True):
                 board.write(address, values.tobytes())
             painted = max(painted, board.stack_used("net_step", engine.state, *io))
-        assert 0 < painted <= bound.bytes <= painted + 64, f"{what} on {target}: {painted} painted, {bound}"
-        exact += painted == bound.bytes
+        assert 0 < painted <= bound.bytes, f"{what} on {target}: {painted} painted, {bound}"
+        if core == "portable":
+            assert bound.bytes <= painted + 128, f"{what} on {target}: {painted} painted, {bound}"
+            exact += painted == bound.bytes
         assert bound.chain[0] == "net_step" and len(bound.chain) > 2
         for function in api(tables):
             assert reader.worst(f"net_{function}").bytes <= 800

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about its o
 
 
 def import_model(model, sample=None):
-    """As a stream; much of what is refused here is a window's business (test_windows.py)."""
+    """As a stream; much of what is refused here is a window's business (test_window_import.py)."""
     return import_any(model, sample, "stream")
 
 

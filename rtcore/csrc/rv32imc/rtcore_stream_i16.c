@@ -206,9 +206,13 @@ void rtcore_matrix_i16_rows(const rtcore_matrix_i16 *matrix, int group, int coun
         rtcore_matrix_i16_tables_rows(matrix, group, count, input, rows);
         return;
     }
-    kernel *const run = matrix->form & RTCORE_STREAM_W16_A64 ? rtcore_rv_rows_w16_a64 : rtcore_rv_rows_w8_a32;
-    run(matrix->stream + group * (matrix->stride / 4), input, matrix->nb_inputs, rows, rows + 4 * count,
-        matrix->form & RTCORE_STREAM_BOUNDED);
+    const int32_t *const stream = matrix->stream + group * (matrix->stride / 4);
+    const int bounded = matrix->form & RTCORE_STREAM_BOUNDED;
+    if (matrix->form & RTCORE_STREAM_W16_A64) {
+        rtcore_rv_rows_w16_a64(stream, input, matrix->nb_inputs, rows, rows + 4 * count, bounded);
+    } else {
+        rtcore_rv_rows_w8_a32(stream, input, matrix->nb_inputs, rows, rows + 4 * count, bounded);
+    }
 }
 
 int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) {
