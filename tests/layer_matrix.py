@@ -1,7 +1,7 @@
 """The layer matrix as data: every kind of layer and its options, as small models, and the float32 class of the kind.
 
 `firmware/test_layer_matrix.py` makes every cell a test: model x weight width x engine. README prints the same table;
-`python tests/layer_matrix.py` writes its rows. Neighbours: `quantize/test_window_import.py` (whether importing is right),
+`python tests/layer_matrix.py` writes its rows. Neighbours: `quantize/test_window_import.py` (importing),
 `rtcore/test_layers_f32.py` (the float32 classes).
 """
 

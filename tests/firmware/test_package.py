@@ -124,7 +124,7 @@ def test_only_the_kernels_that_are_called_come_along():
 
 @pytest.mark.parametrize("core", [core for core in _build.CORES if core != "rv32imc"])
 def test_every_kernel_that_is_called_comes_along(core, tmp_path):
-    """Linked together, a package lacks nothing but what the compiler's library has. (RISC-V's: on its emulated core.)"""
+    """Linked together, a package lacks nothing but what the compiler's library has (RISC-V: see below)."""
     gcc = tool("arm-none-eabi-gcc")
     for k, (what, tables) in enumerate(some_nets().items()):
         options = ["-mcpu=cortex-m4", "-mthumb", "-O1", "-std=c99", "-nostdlib", "-r", "-o", "all.o"]
