@@ -154,4 +154,4 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
         assert bound.chain[0] == "net_step" and len(bound.chain) > 2
         for function in api(tables):
             assert reader.worst(f"net_{function}").bytes <= 800
-    assert exact >= 2, f"{target}: the bound is never reached"
+    assert exact >= 1, f"{target}: the bound is never reached"
