@@ -102,17 +102,21 @@ def absorb_input_copies(graph: Graph) -> Graph:
             readers.setdefault(name, []).append(None)
     names: dict[str, str] = {}
     arguments = []
+    notes = list(graph.notes)
     for argument in graph.signature.arguments:
         copies = readers.get(argument.tensor, [])
         if copies and all(node is not None and node.op == "copy" for node in copies):
             layout = layout_of(argument, copies[0])
             if layout and all(node.attrs == copies[0].attrs for node in copies):
                 argument = replace(argument, layout=layout)
+                sizes = "".join(f"[{argument.sizes[i]}]" for i in layout)
+                notes.append(f"{argument.name} lies in memory as {sizes}, its axes in the order {layout}")
                 names |= {node.output: argument.tensor for node in copies}
         arguments.append(argument)
     graph = renamed(graph, names)
     nodes = tuple(node for node in graph.nodes if node.output not in names)
-    return replace(graph, nodes=nodes, signature=replace(graph.signature, arguments=tuple(arguments)))
+    signature = replace(graph.signature, arguments=tuple(arguments))
+    return replace(graph, nodes=nodes, signature=signature, notes=tuple(notes))
 
 
 def layout_of(argument: Argument, copy: Node) -> tuple[int, ...]:

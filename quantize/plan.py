@@ -22,6 +22,7 @@ STATE_EXTRA = 15  # fractional bits that a state has beyond its int16 view (RTCO
 BOUNDED = ("sigmoid", "tanh")  # leave in Q0.15
 WEIGHTED = ("linear", "conv")  # matrices that may take an activation into their call
 MOVES = ("slice", "clamp", "copy", "delay")  # leave in the format in which they came
+MEAN_BITS = 30  # fractional bits of 1 / count in a mean pool's table
 NORMAL_FRAC = 20  # of a layer norm's vector before its weights (SPEC.md section 6)
 
 
@@ -162,7 +163,7 @@ FINEST = {
     "minimum": max,
     "maximum": max,
     "pad": min,
-    "pool": lambda fracs: fracs[0] + 29,  # of a mean: its table holds 1 / count in 30 bits
+    "pool": lambda fracs: fracs[0] + MEAN_BITS - 1,  # of a mean: a shift of at least 1 is left
 }
 
 

@@ -64,11 +64,11 @@ def _addmm(b: Builder, bias: Operand, left: Operand, right: Operand, *, beta: fl
     raise b.refusal("is supported as addmm(bias [N], x, constant weight [M, N]) only")
 
 
-@handles("aten.gru.input")
-def _torch_gru(
+@handles("aten.gru.input", "aten.lstm.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
+def _torch_recurrent(
     b: Builder,
     x: Operand,
-    h0: Operand,
+    hx: Any,
     params: Sequence[Operand],
     has_biases: bool,
     num_layers: int,
@@ -76,49 +76,20 @@ def _torch_gru(
     train: bool,
     bidirectional: bool,
     batch_first: bool,
-) -> tuple[Value, Value]:
+) -> tuple[Value, ...]:
+    """torch's own, which share their arguments: y and the last states. hx: the initial state; of an LSTM (h, c)."""
     layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
-    attrs = {"activation": "tanh", "reset_after": True}
-    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "gru", attrs, batch_first, bidirectional)
-    return y, h_n
+    op, attrs = _kind(b.op)
+    start = dict(zip(("initial", "initial_cell"), hx, strict=True)) if op == "lstm" else {"initial": hx}
+    return tuple(_recurrent(b, x, start, layers, op, attrs, batch_first, bidirectional))
 
 
-@handles("aten.lstm.input")
-def _torch_lstm(
-    b: Builder,
-    x: Operand,
-    hx: Sequence[Operand],
-    params: Sequence[Operand],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Value, Value, Value]:
-    layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
-    initial = {"initial": hx[0], "initial_cell": hx[1]}
-    y, h_n, c_n = _recurrent(b, x, initial, layers, "lstm", {}, batch_first, bidirectional)
-    return y, h_n, c_n
-
-
-@handles("aten.rnn_tanh.input", "aten.rnn_relu.input")
-def _torch_rnn(
-    b: Builder,
-    x: Operand,
-    h0: Operand,
-    params: Sequence[Operand],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Value, Value]:
-    layers = _per_layer(b, params, has_biases, num_layers, dropout, train, bidirectional)
-    attrs = {"activation": b.op.removeprefix("rnn_")}
-    y, h_n = _recurrent(b, x, {"initial": h0}, layers, "rnn", attrs, batch_first, bidirectional)
-    return y, h_n
+def _kind(name: str) -> tuple[str, dict[str, Any]]:
+    """torch's name of a recurrent operator, of a layer or a cell: the graph's and its attributes."""
+    name = name.removesuffix("_cell")
+    if name == "gru":
+        return "gru", {"activation": "tanh", "reset_after": True}
+    return ("lstm", {}) if name == "lstm" else ("rnn", {"activation": name.removeprefix("rnn_")})
 
 
 def _per_layer(
@@ -282,7 +253,7 @@ def _over_window(
         for direction in range(directions):
             i = layer * directions + direction
             name = base if len(weights) == 1 else b.unique(f"{base}.{layer}{'r' * direction}")
-            own = {key: states[i] for key, states in given.items() if states[i] is not None}
+            own = _all_or_none(b, {key: states[i] for key, states in given.items()})
             inputs = (*x.tensors, *(state.tensors[0] for state in own.values()))
             how = attrs | {"initial": None, "window": steps, "reverse": bool(direction), "starts": tuple(own)}
             if "initial_cell" in start:
@@ -298,6 +269,13 @@ def _over_window(
                 rows.append(Value((last,), axes, size))
         x = sides[0] if not bidirectional else joined(b, sides, len(x.axes) - 1)
     return [x, *(joined(b, rows, 0) for rows in finals.values())]
+
+
+def _all_or_none(b: Builder, states: dict[str, Value | None]) -> dict[str, Value]:
+    """The states that a node over a window is given; an LSTM's come together."""
+    if not b.infer and len({state is None for state in states.values()}) > 1:
+        raise b.refusal("starts from one state that is zero and another that is not; give both, or none")
+    return {key: state for key, state in states.items() if state is not None}
 
 
 def _given(b: Builder, h0: Operand | None, count: int, streams: Axis) -> list[Value | None]:
@@ -346,20 +324,14 @@ def _initial(b: Builder, h0: Operand | None, count: int, streams: Axis, batched:
 # --- cells ----------------------------------------------------------------------------------------------------------
 
 
-@handles("aten.gru_cell.default")
-def _gru_cell(b: Builder, x: Operand, h: Operand, *params: Operand) -> Value:
-    return _cell(b, x, {"initial": h}, params, "gru", {"activation": "tanh", "reset_after": True})[0]
+@handles("aten.gru_cell.default", "aten.rnn_tanh_cell.default", "aten.rnn_relu_cell.default")
+def _torch_cell(b: Builder, x: Operand, h: Operand, *params: Operand) -> Value:
+    return _cell(b, x, {"initial": h}, params, *_kind(b.op))[0]
 
 
 @handles("aten.lstm_cell.default")
 def _lstm_cell(b: Builder, x: Operand, hc: Sequence[Operand], *params: Operand) -> tuple[Value, ...]:
-    return tuple(_cell(b, x, {"initial": hc[0], "initial_cell": hc[1]}, params, "lstm", {}))
-
-
-@handles("aten.rnn_tanh_cell.default", "aten.rnn_relu_cell.default")
-def _rnn_cell(b: Builder, x: Operand, h: Operand, *params: Operand) -> Value:
-    kind = b.op.removeprefix("rnn_").removesuffix("_cell")
-    return _cell(b, x, {"initial": h}, params, "rnn", {"activation": kind})[0]
+    return tuple(_cell(b, x, {"initial": hc[0], "initial_cell": hc[1]}, params, *_kind(b.op)))
 
 
 def _cell(
@@ -381,10 +353,7 @@ def _cell(
     units = weights["weight_hh"].shape[1]
     name = b.name()
     if b.window:
-        states = {key: _cell_state(b, h, streams) for key, h in start.items()}
-        if len({state is None for state in states.values()}) > 1:
-            raise b.refusal("starts from one state that is zero and another that is not; give both, or none")
-        own = {key: state for key, state in states.items() if state is not None}
+        own = _all_or_none(b, {key: _cell_state(b, h, streams) for key, h in start.items()})
         x = innermost(b, x, [x.axes[-1]])
         b.check_computable([x, *own.values()])
         how = attrs | {"window": 1, "reverse": False, "starts": tuple(own)} | dict.fromkeys(start)

@@ -14,12 +14,12 @@ import numpy as np
 
 from quantize.errors import PlanError
 from quantize.graph import Node
+from quantize.plan import MEAN_BITS
 from rtcore.tables import ACTIVATIONS
 
 if TYPE_CHECKING:
     from quantize.tables import Builder
 
-MEAN_BITS = 30  # fractional bits of 1 / count in a pool's table
 POOL_TAPS = 65535  # sums of int16 over more taps may leave int32
 
 

@@ -25,7 +25,7 @@ class Network:
 
     model: nn.Module
     frames: np.ndarray
-    form: str  # as the importer finds it
+    form: str  # as the importer finds it: "stream" or "window"
 
 
 def smooth(*shape: int, axis: int = 1) -> np.ndarray:

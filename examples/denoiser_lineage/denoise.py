@@ -4,8 +4,8 @@ microcontroller.
     python examples/denoiser_lineage/denoise.py [--noise engine] [--seconds 10] [--target cortex-m4]
 
 `rnn_data.c`, a table as RNNoise 0.1 keeps it, is loaded, wired, quantized with its int8 weights passed through,
-validated and written as C. Features and gains' use stay in numpy: what runs in three ways is the net. Voice and noise
-are held out from training. Neighbours: `train.py` (made the table), `frontend.py`, `noises.py`, `wav.py`.
+validated, written as C and analyzed. Features and gains' use stay in numpy: what runs in three ways is the net. Voice
+and noise are held out from training. Neighbours: `train.py` (made the table), `frontend.py`, `noises.py`, `wav.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from noises import HELD_OUT, mix
 from wav import read_wav, write_wav
 
 import quantize
-from firmware_sim import Simulator, validate
+from firmware_sim import Analysis, Budget, Simulator, analyze, validate
 from firmware_sim.compare import Report
+from firmware_sim.costs_report import print_analysis
 from firmware_sim.toolchain import find_target
 
 HERE = Path(__file__).resolve().parent
@@ -32,13 +33,14 @@ FOLDER = Path("build") / "denoiser"
 NOISES = {kind.__name__: kind for kind in HELD_OUT}
 SEED, INPUT_SNR = 2024, 5.0
 WAYS = ("float", "fixed", "mcu")
+CLOCK = 64e6  # Hz, of the core whose share of a frame is estimated
 
 
 @dataclass(frozen=True)
 class Result:
     """before: SNR of the noisy sound in dB; after: by way; report: the net, validated on the sound's first frames;
     equal: host and core gave the same bits, in the report and in every gain; gained: by noise, (float, fixed) gain in
-    SNR; files: what was written; saturated: values clipped."""
+    SNR; files: what was written; saturated: values clipped; analysis: what the net costs on the core."""
 
     before: float
     after: dict[str, float]
@@ -47,6 +49,7 @@ class Result:
     gained: dict[str, tuple[float, float]]
     files: list[Path]
     saturated: int
+    analysis: Analysis
 
 
 def noisy_voice(noise: str, seconds: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +105,8 @@ def run(
     )
     saturated = host.input_saturations + sum(host.last_run.saturated.values())
     gained = {name: compare(net, host, name, seconds) for name in NOISES}
-    return Result(snr(clean, noisy), after, report, equal, gained, sorted(folder.glob("*.*")), saturated)
+    analysis = analyze(qmodel, [target], Budget(clock_hz=CLOCK, frame_s=HOP / RATE))
+    return Result(snr(clean, noisy), after, report, equal, gained, sorted(folder.glob("*.*")), saturated, analysis)
 
 
 def draw(path: Path, sounds: dict[str, np.ndarray], noise: str) -> None:
@@ -141,6 +145,7 @@ def show(result: Result, noise: str, target: str) -> None:
         f"{target}: {bits}; flash {mcu.flash:,} B, state {mcu.ram:,} B, "
         f"{mcu.instructions_mean:,.0f} instructions a frame ({1000 * HOP / RATE:.0f} ms)"
     )
+    print_analysis(result.analysis)
     print(f"gain in SNR at {INPUT_SNR:g} dB, every held-out noise:        float    fixed")
     for name, gained in result.gained.items():
         print(f"  {name:<48} {gained[0]:+8.2f} {gained[1]:+8.2f}")
@@ -157,7 +162,7 @@ def show(result: Result, noise: str, target: str) -> None:
 def main(noise: str, seconds: float | None, target: str, folder: Path) -> None:
     result = run(folder, noise, seconds, target)
     show(result, noise, target)
-    sys.exit(0 if result.equal else 1)
+    sys.exit(0 if result.equal and result.analysis.ok else 1)
 
 
 if __name__ == "__main__":

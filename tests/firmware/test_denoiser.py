@@ -52,6 +52,8 @@ def test_a_noisy_wav_becomes_cleaner_by_6_db_in_all_three_ways(example, result):
         assert abs(after - result.after["float"]) < 0.1, way
     assert result.equal and result.report.mcu.equal, result.report.mcu.mismatch
     assert result.saturated == 0
+    (cost,) = result.analysis.cores
+    assert result.analysis.ok and cost.load[1] < 0.5 and cost.macs == 86_952, cost
     mean = np.mean(list(result.gained.values()), axis=0)
     assert len(result.gained) == len(example["noises"].HELD_OUT) and (mean >= 6).all(), result.gained
 
