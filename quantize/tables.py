@@ -17,7 +17,7 @@ from quantize.errors import PlanError
 from quantize.function_tables import FUNCTION_BUILDERS
 from quantize.graph import Graph, Node, lstm_form
 from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA, Plan
-from quantize.weights import Matrix, affine_arrays, finest_target, peephole_arrays, quantize_matrix
+from quantize.weights import Matrix, affine_arrays, finest_target, meeting_target, peephole_arrays, quantize_matrix
 from quantize.window_tables import WINDOW_BUILDERS
 from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
 
@@ -163,7 +163,7 @@ class Builder:
             "input": (p["weight_ih"][order], p["bias_ih"][order], x_frac),
             "recurrent": (p["weight_hh"][order], p["bias_hh"][order], plan.state_frac),
         }
-        finest = [finest_target(w, frac, self.bits(node.name, side)) for side, (w, _, frac) in sides.items()]
+        finest = [meeting_target(w, frac, self.bits(node.name, side)) for side, (w, _, frac) in sides.items()]
         gate_frac, candidate_frac = min(plan.gate_frac, *finest), min(plan.candidate_frac, *finest)
         activation = node.attrs["activation"]
         top = PRE_FRAC if activation in BOUNDED else plan.state_frac + STATE_EXTRA
@@ -228,7 +228,7 @@ class Builder:
             "input": (p["weight_ih"], p["bias_ih"], x_frac),
             "recurrent": (p["weight_hh"], p["bias_hh"], plan.state_frac),
         }
-        finest = [finest_target(w, frac, self.bits(node.name, side)) for side, (w, _, frac) in sides.items()]
+        finest = [meeting_target(w, frac, self.bits(node.name, side)) for side, (w, _, frac) in sides.items()]
         target = min(plan.gate_frac, *finest)
         if top - target > limit:
             raise PlanError(

@@ -77,6 +77,14 @@ def finest_target(weights: np.ndarray, x_frac: int, bits: int) -> int:
     return x_frac + (math.floor(math.log2((2 ** (bits - 1) - 1) / largest)) + 13 if largest > 0 else 14)
 
 
+def meeting_target(weights: np.ndarray, x_frac: int, bits: int) -> int:
+    """The finest target format for rows that meet those of another matrix: with int16 weights it leaves a shift of 2,
+    which the rows of every core need (rtcore/streams.py), unless that leaves no fractional bit. What lies below a
+    quarter of a weight's LSB times one of x is lost, far less than what rounding the weights loses."""
+    finest = finest_target(weights, x_frac, bits)
+    return finest if bits == 8 else max(finest - 15, min(finest, 0))
+
+
 def quantize_matrix(
     weights: np.ndarray, bias: np.ndarray, x_frac: int, target_frac, bits: int, acc_bits: int | None, what: str
 ) -> Matrix:

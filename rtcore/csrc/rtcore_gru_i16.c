@@ -46,36 +46,47 @@ RTCORE_INLINE int32_t update(int32_t a, int32_t h, int32_t n) {
     return a < 0 ? n + rtcore_gate_mul(small, h - n) : h + rtcore_gate_mul(small, n - h);
 }
 
-/* Four units at most: their pre-activations meet, their states move on. rows: i32 [2][3][4], of the input and of the
+/* One to four units: their pre-activations meet, their states move on. rows: i32 [2][3][4], of the input and of the
  * recurrent matrix, z r h. reset_after: the reset gate multiplies R h + b. */
 RTCORE_INLINE void units_of(int count, int32_t *state, const int32_t *rows, int gate_shift, int candidate_shift,
                             int activation, int state_frac) {
-    for (; count > 0; count--, rows++, state++) {
+    do {
         const int32_t reset = rtcore_meet(rows[4 * RESET], rows[4 * (GATES + RESET)], gate_shift);
         const int32_t reread = gated(reset, rows[4 * (GATES + CANDIDATE)]);
         const int32_t a = rtcore_meet(rows[4 * CANDIDATE], reread, candidate_shift);
         const int32_t z = rtcore_meet(rows[4 * UPDATE], rows[4 * (GATES + UPDATE)], gate_shift);
         *state = update(z, *state, candidate(activation, state_frac, a));
-    }
+        rows++;
+        state++;
+    } while (--count > 0);
 }
 
-/* The usual form has a loop of its own, which need not look at its parameters. */
-RTCORE_OUTLINE static void units_after(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
-    if (gru->activation == RTCORE_ACTIVATION_TANH && gru->state_frac == 15 &&
-        (gru->gate_shift | gru->candidate_shift) == 0) {
-        units_of(count, state, rows, 0, 0, RTCORE_ACTIVATION_TANH, 15);
-    } else {
-        units_of(count, state, rows, gru->gate_shift, gru->candidate_shift, gru->activation, gru->state_frac);
-    }
+/* The form that most nets have, which gets a step of its own that need not look at its parameters. */
+static int is_usual(const rtcore_gru_i16 *gru) {
+    return gru->activation == RTCORE_ACTIVATION_TANH && gru->state_frac == 15 &&
+           (gru->gate_shift | gru->candidate_shift) == 0;
+}
+
+RTCORE_OUTLINE static void usual_units(int count, int32_t *state, const int32_t *rows) {
+    units_of(count, state, rows, 0, 0, RTCORE_ACTIVATION_TANH, 15);
+}
+
+RTCORE_OUTLINE static void other_units(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    units_of(count, state, rows, gru->gate_shift, gru->candidate_shift, gru->activation, gru->state_frac);
 }
 
 static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x) {
+    const int usual = is_usual(gru);
     int32_t rows[2 * 4 * GATES];
     int group = 0;
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
         rtcore_matrix_i16_rows(&gru->input, group, GATES, x, rows);
         rtcore_matrix_i16_rows(&gru->recurrent, group, GATES, view, rows + 4 * GATES);
-        units_after(gru, left < 4 ? left : 4, state, rows);
+        if (usual) {
+            usual_units(left < 4 ? left : 4, state, rows);
+        } else {
+            other_units(gru, left < 4 ? left : 4, state, rows);
+        }
         group += GATES;
         state += 4;
     }

@@ -15,12 +15,14 @@
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
-/* Blocks of a pair, then the last column of an odd number. */
-#define PLAN(turn, bytes)                                                                                              \
-    PLAN_BLOCKS("0", turn, bytes)                                                                                      \
+/* Blocks of a pair, eight in a turn, then the last column of an odd number. */
+#define FRAME_WORDS "8"
+#define PLAN(bytes)                                                                                                    \
+    PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes)                                                                  \
     "    lsls r11, r2, #31\n"                                                                                          \
     "    it ne\n"                                                                                                      \
-    "    adrne.w r6, 5f + 1\n" FRAME
+    "    adrne.w r6, 5f + 1\n"                                                                                         \
+    "    push {r1, r3-r8, r12}\n"
 #define COLUMNS(turn, x, odd)                                                                                          \
     "    ldr pc, [sp, #12]\n"                                                                                          \
     "    .balign 4\n"                                                                                                  \
@@ -65,7 +67,7 @@
     "    mov " scale ", r1\n"
 
 __asm__(BEGIN("rtcore_rows_w16_a64")
-    PLAN("3", "64")
+    PLAN("64")
     "8:  ldm r0!, {r4-r11}\n"
     COLUMNS(REPEAT("16", NEXT_W16), "r12", COLUMN_W16 "    add r0, #8\n")
     "6:\n" UPPERS
@@ -101,7 +103,7 @@ __asm__(BEGIN("rtcore_rows_w16_a64")
     "    adc " scale ", r11, #0\n"
 
 __asm__(BEGIN("rtcore_rows_w8_a32")
-    PLAN("3", "72")
+    PLAN("72")
     "8:  ldrd r6, r4, [r0], #8\n"
     "    ldrd r9, r7, [r0], #8\n"
     COLUMNS(REPEAT("16", "    ldrsh r2, [r1], #2\n" COLUMN_W8), "r2", COLUMN_W8 "    add r0, #4\n")

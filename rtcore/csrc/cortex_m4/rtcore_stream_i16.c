@@ -17,10 +17,12 @@
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
-/* Blocks, then single pairs of 2^single bytes, then the last column of an odd number. Where x does not lie on a word, blocks
- * of their own at label 9. */
-#define PLAN(log2, turn, bytes, single)                                                                                \
-    PLAN_BLOCKS(log2, turn, bytes)                                                                                     \
+/* Blocks, then single pairs of 2^single bytes, then the last column of an odd number. Eight blocks are a turn; where one turn
+ * is enough, they go on to what follows, else to where turns are counted: label 14. Where x does not lie on a word, blocks of
+ * their own at label 9, counted in every turn. The frame's last word is what follows the last turn. */
+#define FRAME_WORDS "9"
+#define PLAN(log2, bytes, single)                                                                                      \
+    PLAN_BLOCKS(log2, "    cmp r10, #8\n    it hi\n    andhi r10, r10, #7\n", bytes)                                    \
     "    lsl r11, r2, #(31 - " log2 ")\n"                                                                              \
     "    orrs r11, r11, r1, lsl #30\n"                                                                                 \
     "    beq 10f\n"                                                                                                    \
@@ -36,21 +38,27 @@
     "    cmp r10, #0\n"                                                                                                \
     "    it eq\n"                                                                                                      \
     "    moveq r6, r7\n"                                                                                               \
-    "10:\n" FRAME
+    "10: mov lr, r6\n"                                                                                                 \
+    "    cmp r2, #(9 << (" log2 " + 1))\n"                                                                             \
+    "    it hs\n"                                                                                                      \
+    "    adrhs.w r6, 14f + 1\n"                                                                                        \
+    "    push {r1, r3-r8, r12, lr}\n"
 /* Both loops over blocks, the singles and the odd column. */
 #define COLUMNS(aligned, unaligned, singles, odd)                                                                      \
     "    ldr pc, [sp, #12]\n"                                                                                          \
     "    .balign 4\n"                                                                                                  \
     "1:\n" aligned                                                                                                     \
-    "2:  ldr r2, [sp, #28]\n"                                                                                           \
+    "2:  ldr pc, [sp, #16]\n"                                                                                          \
+    "    .balign 4\n"                                                                                                  \
+    "14: ldr r2, [sp, #28]\n"                                                                                          \
     "    cmp r1, r2\n"                                                                                                 \
     "    bne 1b\n"                                                                                                     \
-    "    ldr pc, [sp, #16]\n"                                                                                          \
+    "    ldr pc, [sp, #32]\n"                                                                                          \
     "9:\n" unaligned                                                                                                   \
-    "3:  ldr r2, [sp, #28]\n"                                                                                           \
+    "3:  ldr r2, [sp, #28]\n"                                                                                          \
     "    cmp r1, r2\n"                                                                                                 \
     "    bne 9b\n"                                                                                                     \
-    "    ldr pc, [sp, #16]\n"                                                                                          \
+    "    ldr pc, [sp, #32]\n"                                                                                          \
     "    .balign 4\n" singles                                                                                          \
     "4:  ldr pc, [sp, #20]\n"                                                                                          \
     "5:  ldrsh r10, [r1]\n" odd                                                                                        \
@@ -76,7 +84,7 @@
     "    smlald r6, r7, lr, r10\n"
 
 __asm__(BEGIN("rtcore_rows_w16_a64")
-    PLAN("2", "3", "44", "4")
+    PLAN("2", "44", "4")
     "8:  ldm r0!, {r4-r7}\n"
     COLUMNS(REPEAT("8", "    ldm r1!, {r8-r11}\n" BLOCK_W16_A64), LOAD_4 BLOCK_W16_A64,
             REPEAT("3", "    ldr r10, [r1], #4\n" SINGLE_W16_A64), SINGLE_W16_A64)
@@ -137,7 +145,7 @@ __asm__(BEGIN("rtcore_rows_w16_a64")
     "    ldm r0!, {r2, r3, r5, r8, r12}\n"
 
 __asm__(BEGIN("rtcore_rows_w8_a32")
-    PLAN("1", "3", "56", "5")
+    PLAN("1", "56", "5")
     "8:  ldm r0!, {r4-r9}\n"
     COLUMNS(REPEAT("8", "    ldrd r10, r11, [r1], #8\n" BLOCK_W8_A32),
             "    ldr r10, [r1], #4\n    ldr r11, [r1], #4\n" BLOCK_W8_A32,

@@ -2,7 +2,7 @@
  * its loops, saturation.
  *
  * A kernel computes `count` groups of four rows. Its loops are unrolled and entered at computed places; what they need beyond
- * registers lies in a frame of eight words. Included once, by the core's rtcore_stream_i16.c, which brings the kernels
+ * registers lies in a frame. Included once, by the core's rtcore_stream_i16.c, which brings the kernels
  * rtcore_rows_w16_a64 and rtcore_rows_w8_a32. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_matrix_i16.h (rtcore_matrix_i16_rows, defined here), rtcore/streams.py (writes streams).
  */
@@ -53,31 +53,30 @@ __asm__(
     "    .global " name "\n    .hidden " name "\n    .type " name ",%function\n    .thumb_func\n" name ":\n"
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
-/* Where loops begin and end: the columns in blocks of 2^log2 pairs and `bytes` bytes of code, 2^turn of them in a turn; then
- * what is left, where a group ends: label 7 when bounded, else 6. */
-#define PLAN_BLOCKS(log2, turn, bytes)                                                                                 \
+/* Where loops begin and end: the columns in blocks of 2^log2 pairs and `bytes` bytes of code; first: the blocks in r10 to those
+ * of the first turn; then what is left, where a group ends: label 7 when bounded, else 6. */
+#define PLAN_BLOCKS(log2, first, bytes)                                                                                \
     "    lsls r7, r7, #28\n"                                                                                           \
     "    adr.w r8, 7f + 1\n"                                                                                           \
     "    it pl\n"                                                                                                      \
     "    adrpl.w r8, 6f + 1\n"                                                                                         \
     "    lsr r10, r2, #(" log2 " + 1)\n"                                                                               \
     "    add r12, r1, r10, lsl #(" log2 " + 2)\n"                                                                      \
-    "    and r10, r10, #((1 << " turn ") - 1)\n"                                                                       \
+    first                                                                                                              \
     "    adr.w r5, 2f + 1\n"                                                                                           \
     "    mov r11, #" bytes "\n"                                                                                        \
     "    mls r5, r10, r11, r5\n"                                                                                       \
     "    mov r6, r8\n"                                                                                                 \
     "    mov r7, r8\n"
-/* The frame: x, rows, end of rows, entry into the blocks, what follows them, what follows that, where a group ends, end of
- * the blocks in x. */
-#define FRAME "    push {r1, r3-r8, r12}\n"
+/* The frame, FRAME_WORDS: x, rows, end of rows, entry into the blocks, what follows them, what follows that, where a group
+ * ends, end of the blocks in x, and what else the core's kernels keep. */
 #define NEXT_GROUP(rows, end, results)                                                                                 \
     "    ldm sp, {r1, " rows ", " end "}\n"                                                                            \
     "    stm " rows "!, {" results "}\n"                                                                               \
     "    str " rows ", [sp, #4]\n"                                                                                     \
     "    cmp " rows ", " end "\n"                                                                                      \
     "    bne 8b\n"                                                                                                     \
-    "    add sp, #32\n"                                                                                                \
+    "    add sp, #(4 * " FRAME_WORDS ")\n"                                                                             \
     "    pop {r4-r11, pc}\n"
 #define REPEAT(times, code) "    .rept " times "\n" code "    .endr\n"
 
