@@ -23,27 +23,39 @@ static int patch_size(const rtcore_conv_i16 *conv) {
     return conv->window.kernel_h * conv->window.kernel_w * (conv->nb_inputs / conv->groups);
 }
 
+/* n elements, or n zeros where inside is 0; returns where the next ones go. One loop for both, which no compiler takes for
+ * a library's. */
+RTCORE_OUTLINE static int16_t *run(int16_t *to, const int16_t *from, int n, int inside) {
+    const int kept = -inside; /* all bits, or none */
+    for (const int16_t *const end = to + n; to != end; to++) {
+        *to = (int16_t)(*from++ & kept);
+    }
+    return to;
+}
+
 /* The patch of a group at a position; input: the group's first channel of the whole input. */
-static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input, int row, int column,
+static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input, int row, int column, rtcore_taps rows,
                                int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
-    const int channels = conv->nb_inputs / conv->groups;
+    const int channels = conv->nb_inputs / conv->groups, whole = conv->groups == 1 && w->dilation_w == 1;
     const int top = row * w->stride_h - w->pad_h, left = column * w->stride_w - w->pad_w;
-    const rtcore_taps rows = rtcore_taps_inside(top, w->dilation_h, w->kernel_h, w->in_h);
     const rtcore_taps columns = rtcore_taps_inside(left, w->dilation_w, w->kernel_w, w->in_w);
-    const int inside = rows.end - rows.first == w->kernel_h && columns.end - columns.first == w->kernel_w;
-    if (inside && consecutive(conv)) {
-        return input + (top * w->in_w + left) * conv->nb_inputs;
+    int at = (top * w->in_w + left) * conv->nb_inputs; /* element of tap (0, 0), which may lie outside */
+    if (rows.end - rows.first == w->kernel_h && columns.end - columns.first == w->kernel_w && consecutive(conv)) {
+        return input + at;
     }
-    int16_t *element = scratch;
-    for (int kh = 0; kh < w->kernel_h; kh++) {
-        for (int kw = 0; kw < w->kernel_w; kw++) {
-            const int is_inside = kh >= rows.first && kh < rows.end && kw >= columns.first && kw < columns.end;
-            const int at = (top + kh * w->dilation_h) * w->in_w + left + kw * w->dilation_w;
-            const int16_t *const x = input + (is_inside ? at * conv->nb_inputs : 0);
-            const int kept = is_inside ? -1 : 0; /* all bits, or none: zero outside without a loop of its own */
-            for (int c = 0; c < channels; c++) {
-                *element++ = (int16_t)(x[c] & kept);
+    int16_t *to = scratch;
+    for (int kh = 0; kh < w->kernel_h; kh++, at += w->dilation_h * w->in_w * conv->nb_inputs) {
+        if (kh < rows.first || kh >= rows.end) {
+            to = run(to, scratch, w->kernel_w * channels, 0);
+        } else if (whole) {
+            to = run(to, scratch, columns.first * channels, 0);
+            to = run(to, input + at + columns.first * channels, (columns.end - columns.first) * channels, 1);
+            to = run(to, scratch, (w->kernel_w - columns.end) * channels, 0);
+        } else {
+            for (int kw = 0; kw < w->kernel_w; kw++) {
+                const int inside = kw >= columns.first && kw < columns.end;
+                to = run(to, inside ? input + at + kw * w->dilation_w * conv->nb_inputs : scratch, channels, inside);
             }
         }
     }
@@ -54,18 +66,18 @@ void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const in
     const rtcore_window *const w = &conv->window;
     const int channels = conv->nb_inputs / conv->groups, neurons = conv->nb_neurons / conv->groups;
     for (int row = 0; row < w->out_h; row++) {
+        const rtcore_taps taps = rtcore_taps_inside(row * w->stride_h - w->pad_h, w->dilation_h, w->kernel_h, w->in_h);
         for (int column = 0; column < w->out_w; column++) {
             int block = 0;
             for (int group = 0; group < conv->groups; group++) {
-                const int16_t *const patch = patch_at(conv, input + group * channels, row, column, scratch);
+                const int16_t *const patch = patch_at(conv, input + group * channels, row, column, taps, scratch);
                 for (int first = 0; first < neurons; first += 4 * BLOCKS) {
                     int32_t rows[4 * BLOCKS];
                     const int count = neurons - first < 4 * BLOCKS ? neurons - first : 4 * BLOCKS;
                     rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
                     block += (count + 3) / 4;
-                    for (int k = 0; k < count; k++) {
-                        *output++ = rtcore_matrix_i16_activate(rows[k], conv->activation);
-                    }
+                    rtcore_matrix_i16_activate(output, rows, count, conv->activation);
+                    output += count;
                 }
             }
         }

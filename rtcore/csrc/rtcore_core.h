@@ -8,7 +8,11 @@
 
 /* Before functions that a core wants inlined, or with their registers to themselves. */
 #define RTCORE_INLINE static inline
+#if defined(__GNUC__)
+#define RTCORE_OUTLINE __attribute__((noinline))
+#else
 #define RTCORE_OUTLINE
+#endif
 
 /* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated to PRE. shift 0..31 */
 static inline int32_t rtcore_meet(int32_t a, int32_t b, int shift) {

@@ -10,9 +10,7 @@ void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const
         int32_t rows[4 * GROUPS];
         const int count = n - first < 4 * GROUPS ? n - first : 4 * GROUPS;
         rtcore_matrix_i16_rows(&layer->matrix, first / 4, (count + 3) / 4, input, rows);
-        for (int k = 0; k < count; k++) {
-            output[first + k] = rtcore_matrix_i16_activate(rows[k], layer->activation);
-        }
+        rtcore_matrix_i16_activate(output + first, rows, count, layer->activation);
     }
 }
 

@@ -9,35 +9,36 @@
 #include "rtcore_matrix_i16.h"
 #include "rtcore_window.h"
 
-/* Where the taps of a position are. */
+/* The taps of a position that lie inside the input. */
 typedef struct {
-    const int16_t *input;
-    int at;  /* element of tap (0, 0), which may lie outside; only taps inside are read */
-    int row; /* elements from tap to tap down, and across */
-    int column;
-    rtcore_taps rows;
-    rtcore_taps columns;
-    int channel[4]; /* that each of the four output channels reads */
+    const int16_t *x; /* first channel of the first tap inside */
+    int tap;          /* the number of that tap in the kernel */
+    int rows;
+    int columns;
+    int down; /* elements from tap to tap down, and across */
+    int across;
 } patch;
 
-/* acc[k] += sum over the taps inside of w[tap][k] * x[channel[k]], k = 0..3; w: [kernel_h * kernel_w][4]. */
+/* acc[k] += sum over the taps inside of w[tap][k] * x[k], k = 0..3: four channels that lie side by side in input and output;
+ * w: [taps][4], x: of the first tap inside. */
 #define SUMS4(name, weight, accumulator)                                                                               \
-    static void name(const weight *w, int kernel_w, const patch *p, accumulator *acc) {                                \
-        const int c0 = p->channel[0], c1 = p->channel[1], c2 = p->channel[2], c3 = p->channel[3];                      \
-        const int16_t *const x = p->input;                                                                             \
+    RTCORE_OUTLINE static void name(const weight *w, int kernel_w, const int16_t *x, const patch *p,                   \
+                                    accumulator *acc) {                                                                \
         accumulator a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];                                                \
-        for (int kh = p->rows.first; kh < p->rows.end; kh++) {                                                         \
-            const weight *v = w + 4 * (kh * kernel_w + p->columns.first);                                              \
-            const weight *const end = v + 4 * (p->columns.end - p->columns.first);                                     \
-            int at = p->at + kh * p->row + p->columns.first * p->column;                                               \
-            while (v != end) {                                                                                         \
-                a0 += v[0] * x[at + c0];                                                                               \
-                a1 += v[1] * x[at + c1];                                                                               \
-                a2 += v[2] * x[at + c2];                                                                               \
-                a3 += v[3] * x[at + c3];                                                                               \
-                v += 4;                                                                                                \
-                at += p->column;                                                                                       \
+        const int columns = p->columns, across = p->across;                                                            \
+        const int next_w = 4 * (kernel_w - columns), next_x = p->down - columns * across;                              \
+        w += 4 * p->tap;                                                                                               \
+        for (int row = p->rows; row > 0; row--) {                                                                      \
+            for (int left = columns; left > 0; left--) {                                                               \
+                a0 += w[0] * x[0];                                                                                     \
+                a1 += w[1] * x[1];                                                                                     \
+                a2 += w[2] * x[2];                                                                                     \
+                a3 += w[3] * x[3];                                                                                     \
+                w += 4;                                                                                                \
+                x += across;                                                                                           \
             }                                                                                                          \
+            w += next_w;                                                                                               \
+            x += next_x;                                                                                               \
         }                                                                                                              \
         acc[0] = a0;                                                                                                   \
         acc[1] = a1;                                                                                                   \
@@ -51,70 +52,86 @@ SUMS4(sums4_w16_a32, int16_t, int32_t)
 SUMS4(sums4_w16_a64, int16_t, int64_t)
 
 /* Output channels first..first + 3 at a position, requantized (one rounding) and saturated to PRE: the same numbers as
- * rows of a matrix. */
-static void rows4(const rtcore_depthwise_i16 *layer, int first, const patch *p, int32_t *rows) {
+ * rows of a matrix. x: of the first of the four input channels. */
+RTCORE_OUTLINE static void rows4(const rtcore_depthwise_i16 *layer, int first, const int16_t *x, const patch *p,
+                                 int32_t *rows) {
     const int kernel_w = layer->window.kernel_w, at = first * layer->window.kernel_h * kernel_w;
     const uint8_t *const shift = layer->shift + first;
-    int64_t sums[4];
-    if (layer->bias64 == NULL) {
-        int32_t acc[4];
+    const int16_t *const mult = layer->mult != NULL ? layer->mult + first : NULL;
+    if (layer->bias32 != NULL) {
+        int32_t sums[4];
         for (int k = 0; k < 4; k++) {
-            acc[k] = layer->bias32[first + k];
+            sums[k] = layer->bias32[first + k];
         }
         if (layer->w8 != NULL) {
-            sums4_w8_a32(layer->w8 + at, kernel_w, p, acc);
+            sums4_w8_a32(layer->w8 + at, kernel_w, x, p, sums);
         } else {
-            sums4_w16_a32(layer->w16 + at, kernel_w, p, acc);
+            sums4_w16_a32(layer->w16 + at, kernel_w, x, p, sums);
         }
-        if (layer->mult == NULL) {
-            for (int k = 0; k < 4; k++) {
-                rows[k] = rtcore_sat32(rtcore_asr32(acc[k], shift[k]));
-            }
-            return;
-        }
-        for (int k = 0; k < 4; k++) {
-            sums[k] = acc[k];
-        }
+        rtcore_requantize4_a32(sums, mult, shift, rows);
     } else {
+        int64_t sums[4];
         for (int k = 0; k < 4; k++) {
             sums[k] = layer->bias64[first + k];
         }
         if (layer->w8 != NULL) {
-            sums4_w8_a64(layer->w8 + at, kernel_w, p, sums);
+            sums4_w8_a64(layer->w8 + at, kernel_w, x, p, sums);
         } else {
-            sums4_w16_a64(layer->w16 + at, kernel_w, p, sums);
+            sums4_w16_a64(layer->w16 + at, kernel_w, x, p, sums);
         }
+        rtcore_requantize4_a64(sums, mult, shift, rows);
     }
-    for (int k = 0; k < 4; k++) {
-        rows[k] = rtcore_sat32(layer->mult != NULL ? rtcore_rshift_round(sums[k] * layer->mult[first + k], shift[k])
-                                                   : rtcore_asr64(sums[k], shift[k]));
+}
+
+/* One output channel alone, as a row: of a multiplier, or where fewer than four are left. */
+RTCORE_OUTLINE static int32_t row1(const rtcore_depthwise_i16 *layer, int channel, const patch *p) {
+    const int kernel_w = layer->window.kernel_w;
+    int weight = (channel / 4 * layer->window.kernel_h * kernel_w + p->tap) * 4 + channel % 4;
+    const int16_t *x = p->x + channel / layer->multiplier;
+    int64_t sum = layer->bias32 != NULL ? layer->bias32[channel] : layer->bias64[channel];
+    for (int row = 0; row < p->rows; row++) {
+        for (int column = 0; column < p->columns; column++) {
+            const int at = weight + 4 * column;
+            sum += (layer->w8 != NULL ? layer->w8[at] : layer->w16[at]) * x[column * p->across];
+        }
+        weight += 4 * kernel_w;
+        x += p->down;
     }
+    return rtcore_sat32(layer->mult != NULL ? rtcore_rshift_round(sum * layer->mult[channel], layer->shift[channel])
+                                            : rtcore_asr64(sum, layer->shift[channel]));
 }
 
 void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input) {
     const rtcore_window *const w = &layer->window;
     const int n = layer->nb_neurons;
     patch p;
-    p.input = input;
-    p.row = w->dilation_h * w->in_w * layer->nb_inputs;
-    p.column = w->dilation_w * layer->nb_inputs;
-    for (int first = 0; first < n; first += 4) {
-        for (int k = 0; k < 4; k++) {
-            p.channel[k] = (first + k < n ? first + k : n - 1) / layer->multiplier;
-        }
-        for (int row = 0; row < w->out_h; row++) {
-            const int top = row * w->stride_h - w->pad_h;
-            p.rows = rtcore_taps_inside(top, w->dilation_h, w->kernel_h, w->in_h);
-            for (int column = 0; column < w->out_w; column++) {
-                const int left = column * w->stride_w - w->pad_w;
+    p.down = w->dilation_h * w->in_w * layer->nb_inputs;
+    p.across = w->dilation_w * layer->nb_inputs;
+    for (int row = 0; row < w->out_h; row++) {
+        const int top = row * w->stride_h - w->pad_h;
+        const rtcore_taps high = rtcore_taps_inside(top, w->dilation_h, w->kernel_h, w->in_h);
+        p.rows = high.end - high.first;
+        for (int column = 0; column < w->out_w; column++) {
+            const int left = column * w->stride_w - w->pad_w;
+            const rtcore_taps wide = rtcore_taps_inside(left, w->dilation_w, w->kernel_w, w->in_w);
+            p.columns = wide.end - wide.first;
+            p.tap = high.first * w->kernel_w + wide.first;
+            p.x = input;
+            if (p.rows > 0 && p.columns > 0) {
+                p.x += (top * w->in_w + left) * layer->nb_inputs + high.first * p.down + wide.first * p.across;
+            }
+            for (int first = 0; first < n; first += 4) {
                 int32_t rows[4];
-                p.columns = rtcore_taps_inside(left, w->dilation_w, w->kernel_w, w->in_w);
-                p.at = (top * w->in_w + left) * layer->nb_inputs;
-                rows4(layer, first, &p, rows);
-                for (int k = 0; k < 4 && first + k < n; k++) {
-                    output[(row * w->out_w + column) * n + first + k] =
-                        rtcore_matrix_i16_activate(rows[k], layer->activation);
+                const int count = n - first < 4 ? n - first : 4;
+                if (layer->multiplier == 1 && count == 4) {
+                    rows4(layer, first, p.x + first, &p, rows);
+                } else {
+                    for (int k = 0; k < count; k++) {
+                        rows[k] = row1(layer, first + k, &p);
+                    }
                 }
+                rtcore_matrix_i16_activate(output, rows, count, layer->activation);
+                output += count;
             }
         }
     }

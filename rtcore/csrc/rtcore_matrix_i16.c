@@ -4,7 +4,6 @@
 
 #include <stddef.h>
 
-#include "rtcore_fixed.h"
 #include "rtcore_sums4.h"
 
 /* Elements of a packed group of 4 rows. */
@@ -44,32 +43,41 @@ void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const i
     }
 }
 
-static void rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows) {
-    const uint8_t *shift = matrix->shift + 4 * group;
-    if (matrix->bias32 != NULL && matrix->mult == NULL) {
-        int32_t acc[4];
-        sums4_a32(matrix, group, input, acc);
+void rtcore_requantize4_a32(const int32_t *sums, const int16_t *mult, const uint8_t *shift, int32_t *rows) {
+    if (mult == NULL) {
         for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_sat32(rtcore_asr32(acc[k], shift[k]));
-        }
-    } else if (matrix->mult == NULL) {
-        int64_t acc[4];
-        sums4_a64(matrix, group, input, acc);
-        for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_requantize(acc[k], shift[k]);
-        }
-    } else if (matrix->bias32 != NULL) {
-        int32_t acc[4];
-        sums4_a32(matrix, group, input, acc);
-        for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_requantize_product(acc[k], matrix->mult[4 * group + k], shift[k]);
+            rows[k] = rtcore_sat32(rtcore_asr32(sums[k], shift[k]));
         }
     } else {
-        int64_t acc[4];
-        sums4_a64(matrix, group, input, acc);
         for (int k = 0; k < 4; k++) {
-            rows[k] = rtcore_sat32(rtcore_rshift_round(acc[k] * matrix->mult[4 * group + k], shift[k]));
+            rows[k] = rtcore_requantize_product(sums[k], mult[k], shift[k]);
         }
+    }
+}
+
+void rtcore_requantize4_a64(const int64_t *sums, const int16_t *mult, const uint8_t *shift, int32_t *rows) {
+    if (mult == NULL) {
+        for (int k = 0; k < 4; k++) {
+            rows[k] = rtcore_requantize(sums[k], shift[k]);
+        }
+    } else {
+        for (int k = 0; k < 4; k++) {
+            rows[k] = rtcore_sat32(rtcore_rshift_round(sums[k] * mult[k], shift[k]));
+        }
+    }
+}
+
+static void rows4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int32_t *rows) {
+    const uint8_t *const shift = matrix->shift + 4 * group;
+    const int16_t *const mult = matrix->mult != NULL ? matrix->mult + 4 * group : NULL;
+    if (matrix->bias32 != NULL) {
+        int32_t sums[4];
+        sums4_a32(matrix, group, input, sums);
+        rtcore_requantize4_a32(sums, mult, shift, rows);
+    } else {
+        int64_t sums[4];
+        sums4_a64(matrix, group, input, sums);
+        rtcore_requantize4_a64(sums, mult, shift, rows);
     }
 }
 
@@ -77,6 +85,32 @@ void rtcore_matrix_i16_tables_rows(const rtcore_matrix_i16 *matrix, int group, i
                                    int32_t *rows) {
     for (int k = 0; k < count; k++) {
         rows4(matrix, group + k, input, rows + 4 * k);
+    }
+}
+
+void rtcore_matrix_i16_activate(int16_t *output, const int32_t *rows, int count, int activation) {
+    const int32_t *const end = rows + count;
+    switch (activation) {
+    case RTCORE_ACTIVATION_SIGMOID:
+        while (rows != end) {
+            *output++ = rtcore_sigmoid_q15(*rows++);
+        }
+        break;
+    case RTCORE_ACTIVATION_TANH:
+        while (rows != end) {
+            *output++ = rtcore_tanh_q15(*rows++);
+        }
+        break;
+    case RTCORE_ACTIVATION_RELU:
+        while (rows != end) {
+            *output++ = rtcore_sat16(*rows < 0 ? 0 : *rows);
+            rows++;
+        }
+        break;
+    default:
+        while (rows != end) {
+            *output++ = rtcore_sat16(*rows++);
+        }
     }
 }
 

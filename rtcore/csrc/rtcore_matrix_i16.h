@@ -32,19 +32,14 @@ static inline void rtcore_matrix_i16_meet4(const rtcore_matrix_i16 *input, const
 /* sums: i64 [4], the exact accumulators of the same rows before requantization: what the overflow proof is about. */
 void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int64_t *sums);
 
-/* One requantized row to ACT: linear and ReLU in the output's format, sigmoid and tanh from PRE to Q0.15. */
-static inline int16_t rtcore_matrix_i16_activate(int32_t row, int activation) {
-    switch (activation) {
-    case RTCORE_ACTIVATION_SIGMOID:
-        return rtcore_sigmoid_q15(row);
-    case RTCORE_ACTIVATION_TANH:
-        return rtcore_tanh_q15(row);
-    case RTCORE_ACTIVATION_RELU:
-        return rtcore_sat16(row < 0 ? 0 : row);
-    default:
-        return rtcore_sat16(row);
-    }
-}
+/* rows: i32 [4], sums requantized (one rounding) and saturated to PRE; shift and mult (or NULL): those of the four rows.
+ * Without mult the rounding half is in the sums. */
+void rtcore_requantize4_a32(const int32_t *sums, const int16_t *mult, const uint8_t *shift, int32_t *rows);
+void rtcore_requantize4_a64(const int64_t *sums, const int16_t *mult, const uint8_t *shift, int32_t *rows);
+
+/* Requantized rows to ACT: linear and ReLU in the output's format, sigmoid and tanh from PRE to Q0.15.
+ * output: i16 [count]; rows: i32 [count] */
+void rtcore_matrix_i16_activate(int16_t *output, const int32_t *rows, int count, int activation);
 
 /* 0 or the first RTCORE_E_*: whether this core reads the stream of a matrix that has one. */
 int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix);

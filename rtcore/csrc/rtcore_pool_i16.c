@@ -34,32 +34,41 @@ static patch patch_at(const rtcore_pool_i16 *pool, int row, int column) {
     return p;
 }
 
-/* The largest (largest 1) or the sum of a channel's taps. */
-static int32_t reduce(const rtcore_pool_i16 *pool, const int16_t *input, const patch *p, int channel) {
-    const int down = pool->window.dilation_h * pool->window.in_w * pool->n, across = pool->window.dilation_w * pool->n;
-    int32_t result = pool->largest ? -32768 : 0;
-    for (int row = 0; row < p->rows; row++) {
-        for (int column = 0; column < p->columns; column++) {
-            const int16_t x = input[p->at + row * down + column * across + channel];
-            if (!pool->largest) {
-                result += x;
-            } else if (x > result) {
-                result = x;
-            }
-        }
+/* The largest, and the sum, of a channel's taps; x: the first of them; down, across: elements from tap to tap. */
+#define REDUCE(name, start, take)                                                                                      \
+    static int32_t name(const int16_t *x, const patch *p, int down, int across) {                                      \
+        int32_t result = (start);                                                                                      \
+        for (int row = p->rows; row > 0; row--) {                                                                      \
+            const int16_t *at = x;                                                                                     \
+            for (int column = p->columns; column > 0; column--) {                                                      \
+                take;                                                                                                  \
+                at += across;                                                                                          \
+            }                                                                                                          \
+            x += down;                                                                                                 \
+        }                                                                                                              \
+        return result;                                                                                                 \
     }
-    return result;
-}
+
+REDUCE(largest, -32768, result = *at > result ? *at : result)
+REDUCE(total, 0, result += *at)
 
 void rtcore_pool_i16_step(const rtcore_pool_i16 *pool, int16_t *output, const int16_t *input) {
+    const int down = pool->window.dilation_h * pool->window.in_w * pool->n, across = pool->window.dilation_w * pool->n;
     for (int row = 0; row < pool->window.out_h; row++) {
         for (int column = 0; column < pool->window.out_w; column++) {
             const patch p = patch_at(pool, row, column);
-            for (int channel = 0; channel < pool->n; channel++) {
-                const int32_t value = reduce(pool, input, &p, channel);
-                *output++ = pool->largest
-                                ? (int16_t)value
-                                : rtcore_sat16(rtcore_rshift_round((int64_t)value * pool->mult[p.count], pool->shift));
+            const int16_t *const end = output + pool->n;
+            const int16_t *x = input + p.at;
+            if (pool->largest) {
+                while (output != end) {
+                    *output++ = (int16_t)largest(x++, &p, down, across);
+                }
+            } else {
+                const int32_t mult = pool->mult[p.count];
+                while (output != end) {
+                    const int64_t product = (int64_t)total(x++, &p, down, across) * mult;
+                    *output++ = rtcore_sat16(rtcore_rshift_round(product, pool->shift));
+                }
             }
         }
     }

@@ -17,7 +17,10 @@ typedef struct {
 
 /* The taps inside: of `taps`, which lie at start, start + dilation, .., those within 0..size-1. */
 static inline rtcore_taps rtcore_taps_inside(int start, int dilation, int taps, int size) {
-    rtcore_taps inside;
+    rtcore_taps inside = {0, taps};
+    if (start >= 0 && start + (taps - 1) * dilation < size) {
+        return inside; /* all of them, as nearly always: no division */
+    }
     inside.first = start < 0 ? (dilation - 1 - start) / dilation : 0;
     inside.end = start < size ? (size - 1 - start) / dilation + 1 : 0;
     if (inside.end > taps) {
