@@ -12,13 +12,14 @@
  * input takes a row or sum * 2^up out of int32, so that nothing need be checked.
  * Neighbours: rtcore_stream_thumb2.h, rtcore/streams.py (writes streams).
  */
+#define FORMS 0
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
 /* Blocks of a pair, eight in a turn, then the last column of an odd number. */
 #define FRAME_WORDS "8"
 #define PLAN(bytes)                                                                                                    \
-    PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes)                                                                  \
+    PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes, "")                                                              \
     "    lsls r11, r2, #31\n"                                                                                          \
     "    it ne\n"                                                                                                      \
     "    adrne.w r6, 5f + 1\n"                                                                                         \
