@@ -6,6 +6,7 @@
  * Neighbours: rtcore_matrix_i16.h (the rows), rtcore_window.h (the taps), rtcore_depthwise_i16.c (one channel each).
  */
 #include "rtcore_matrix_i16.h"
+#include "rtcore_units4.h"
 #include "rtcore_window.h"
 
 enum { BLOCKS = 3 }; /* of four rows, at a time */
@@ -63,6 +64,10 @@ void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const in
                     const int count = neurons - first < 4 * BLOCKS ? neurons - first : 4 * BLOCKS;
                     rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
                     block += (count + 3) / 4;
+                    if (rtcore_units4_activate(rows, count, conv->activation, output)) {
+                        output += count;
+                        continue;
+                    }
                     for (int k = 0; k < count; k++) {
                         *output++ = rtcore_matrix_i16_activate(rows[k], conv->activation);
                     }

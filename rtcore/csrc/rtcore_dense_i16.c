@@ -1,6 +1,7 @@
 /* rtcore_dense_i16.c - y = activation(W x + b) in integers (SPEC.md 3, 4).
  * Neighbours: rtcore_matrix_i16.h (the rows and their activations). */
 #include "rtcore_matrix_i16.h"
+#include "rtcore_units4.h"
 
 enum { GROUPS = 3 }; /* of four rows, at a time */
 
@@ -10,6 +11,9 @@ void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const
         int32_t rows[4 * GROUPS];
         const int count = n - first < 4 * GROUPS ? n - first : 4 * GROUPS;
         rtcore_matrix_i16_rows(&layer->matrix, first / 4, (count + 3) / 4, input, rows);
+        if (rtcore_units4_activate(rows, count, layer->activation, output + first)) {
+            continue;
+        }
         for (int k = 0; k < count; k++) {
             output[first + k] = rtcore_matrix_i16_activate(rows[k], layer->activation);
         }

@@ -7,6 +7,7 @@
  */
 #include "rtcore_fixed.h"
 #include "rtcore_matrix_i16.h"
+#include "rtcore_units4.h"
 
 enum { UPDATE, RESET, CANDIDATE, GATES }; /* groups of rows of each block of four units */
 
@@ -61,6 +62,9 @@ RTCORE_INLINE void units_of(int count, int32_t *state, const int32_t *rows, int 
 
 /* The usual form has a loop of its own, which need not look at its parameters. */
 RTCORE_OUTLINE static void units_after(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    if (rtcore_units4_gru(gru, count, state, rows)) {
+        return;
+    }
     if (gru->activation == RTCORE_ACTIVATION_TANH && gru->state_frac == 15 &&
         (gru->gate_shift | gru->candidate_shift) == 0) {
         units_of(count, state, rows, 0, 0, RTCORE_ACTIVATION_TANH, 15);
@@ -88,6 +92,9 @@ RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state
     int32_t z[4], a[4];
     for (int first = 0; first < n; first += 4) {
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, GATES * (first / 4) + RESET, x, view, gru->gate_shift, a);
+        if (rtcore_units4_gru_reset(a, n - first, state + first, reset + first)) {
+            continue;
+        }
         for (int k = 0; k < 4 && first + k < n; k++) {
             reset[first + k] = gated_view(a[k], state[first + k]);
         }
@@ -96,6 +103,9 @@ RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state
         const int group = GATES * (first / 4);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, z);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + CANDIDATE, x, reset, gru->candidate_shift, a);
+        if (rtcore_units4_gru_update(gru, n - first, state + first, z, a)) {
+            continue;
+        }
         for (int k = 0; k < 4 && first + k < n; k++) {
             state[first + k] = update(z[k], state[first + k], candidate(gru->activation, gru->state_frac, a[k]));
         }
@@ -108,6 +118,9 @@ void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *vie
         step_after(gru, state, view, input);
     } else {
         step_before(gru, state, view, input, scratch);
+    }
+    if (rtcore_units4_view(state, gru->nb_neurons, view)) {
+        return;
     }
     for (int i = 0; i < gru->nb_neurons; i++) {
         view[i] = rtcore_view(state[i]);
