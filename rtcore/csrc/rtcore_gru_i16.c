@@ -25,7 +25,7 @@ static int16_t gated_view(int32_t a, int32_t state) {
 /* Other candidates than tanh, in STATE format, one short of the ends so that a difference of two fits int32. */
 RTCORE_OUTLINE static int32_t other_candidate(int activation, int state_frac, int32_t a) {
     if (activation == RTCORE_ACTIVATION_SIGMOID) {
-        const int32_t s = (rtcore_sigma(a) + 2) / 4;
+        const int32_t s = (int32_t)(((uint32_t)rtcore_sigma(a) + 2U) / 4U);
         return rtcore_round32(a < 0 ? s : RTCORE_STATE_ONE - s, 15 - state_frac);
     }
     const int32_t n = activation == RTCORE_ACTIVATION_RELU && a < 0 ? 0 : a;

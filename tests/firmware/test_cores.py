@@ -11,6 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
+import oracle
 from bits import assert_equal_bits
 from boards import M55, on
 from firmware_sim import Simulator
@@ -21,7 +22,7 @@ from quantize.emit_c import kernel_files, render
 from rtcore import _build, streams
 from rtcore.packing import PackedStream, pack_dense, pack_matrix
 from rtcore.streams import STREAMS
-from rtcore.tables import ACTIVATIONS
+from rtcore.tables import ACTIVATIONS, StateInput
 
 OWN = [*(name for name, target in TARGETS.items() if target.core != "portable"), M55]
 ONE_OF_A_KIND = {find_target(name).core: name for name in reversed(OWN)}  # core -> a target
@@ -134,6 +135,59 @@ def test_minus_128_beside_any_weight(target):
         for rows in (weights, np.maximum(weights, -127))
     ]
     agree(linear_layers(matrices), target, 0)
+
+
+# Where PRE saturates, where sigma's chords begin and end, and 0; beside random ones of every size
+EDGES = [
+    sign * (edge + off) for edge in (0, 1 << 16, 1 << 25, 1 << 26, 2**31 - 2) for off in (-1, 0, 1) for sign in (1, -1)
+]
+
+
+def gates_at_edges(b, x, rng, **form):
+    """A recurrent layer whose rows are biases alone, edges of PRE on either side of the meeting. form: its ints."""
+    n = 37
+    y = b.gru(x, n, "tanh", True, 16, 64) if "reset_after" in form else b.lstm(x, n, 0, 16, 64, coupled=form["coupled"])
+    layer = b.layers[-1]
+    layer.ints.update(form)
+    for side in ("input", "recurrent"):
+        size = len(layer.arrays[f"{side}_bias"])
+        layer.arrays[f"{side}_weights"][:] = 0
+        layer.arrays[f"{side}_mult"][:] = 1
+        layer.arrays[f"{side}_shift"][:] = 2
+        random = rng.integers(-(2**31), 2**31, size) >> rng.integers(0, 30, size)
+        chosen = np.where(rng.random(size) < 0.5, rng.choice(EDGES, size), random)
+        layer.arrays[f"{side}_bias"][:] = 4 * np.where(rng.random(size) < 0.3, 0, chosen)
+    return y
+
+
+@pytest.mark.parametrize("target", on("host", *ONE_OF_A_KIND.values()))
+def test_gates_at_the_edges_of_int32(target):
+    """Pre-activations that saturate, that lie on a node of sigma or are 0, states at their ends; every form."""
+    rng = np.random.default_rng(5)
+    b = Builder(rng)
+    x = b.input(1)
+    fracs = {"tanh": (15, 3, -16), "sigmoid": (15, 4), "relu": (12, 30), "linear": (13, -5)}
+    for k, (name, frac) in enumerate((name, frac) for name, some in fracs.items() for frac in some):
+        for after in (0, 1):
+            shifts = {"gate_shift": (0, 22, 5)[k % 3], "candidate_shift": (0, 31, 7)[k % 3]}
+            form = {"activation": ACTIVATIONS[name], "reset_after": after, "state_frac": frac}
+            b.output(gates_at_edges(b, x, rng, **form, **shifts))
+    for k, cell_frac in enumerate((15, 14, 8, 7, 6, 0, -16)):
+        for coupled in (0, 1):
+            form = {"coupled": coupled, "cell_frac": cell_frac, "state_frac": (15, 0, 9)[k % 3]}
+            b.output(gates_at_edges(b, x, rng, **form, gate_shift=(0, 22, 5)[k % 3]))
+    rows = tuple(b.tables().state_rows)
+    tables = b.tables((StateInput("h0", rows),))
+    frames = np.zeros((3, 1), np.int16)
+    initial = rng.choice([-32768, 32767, 0, 1, -1, 5000], 37 * len(rows)).astype(np.int16)
+    _, trace, states = oracle.run(tables, [frames], [initial])
+    simulator = Simulator(tables, target)
+    simulator.run_raw((frames, initial), trace=True)
+    for name, values in states.items():
+        found = simulator.last_run.state_trace[name][0]
+        assert_equal_bits(np.array(values), found, f"{target}, state of {name}", 5)
+    for name, values in trace.items():
+        assert_equal_bits(np.array(values), simulator.last_run.trace[name][0], f"{target}, {name}", 5)
 
 
 @pytest.mark.parametrize("target", on(*OWN))
