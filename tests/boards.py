@@ -6,12 +6,13 @@ import shutil
 import pytest
 
 from firmware_sim.qemu import PROGRAM
-from firmware_sim.toolchain import QEMU_TARGETS
+from firmware_sim.toolchain import QEMU_TARGETS, TARGETS
 
 needs_qemu = pytest.mark.skipif(
     shutil.which(PROGRAM) is None, reason=f"{PROGRAM} is not installed: the boards that it emulates are left out"
 )
 M55 = "qemu:cortex-m55"  # the core that unicorn has not
+EVERYWHERE = ("host", *TARGETS, *([M55] if shutil.which(PROGRAM) else []))  # for tests that go from one to the next
 
 
 def on(*targets):
