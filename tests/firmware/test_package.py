@@ -372,19 +372,20 @@ def test_cmake_runs_the_self_test(tmp_path):
     assert "100% tests passed" in said and "1" in said
 
 
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("compiler", ["zig", "arm-none-eabi-gcc"])
-def test_cmake_takes_any_toolchain(compiler, tmp_path):
-    cmake, folder = tool("cmake"), package("cmake", tmp_path / "p", core="cortex-m4")
+def test_cmake_takes_any_toolchain(compiler, core, tmp_path):
+    cmake, folder = tool("cmake"), package("cmake", tmp_path / "p", core=core)
     if compiler == "zig":
         pytest.importorskip("ziglang", reason="an optional extra: rtcore[mcu]")
-        flags = "-target thumb-freestanding-eabi -mcpu=cortex_m4 -mfloat-abi=soft"
+        flags = " ".join(find_target(M55 if core == "cortex-m55" else core).compile)
         for name, command in (("zig-cc", "cc"), ("zig-ar", "ar")):
             (tmp_path / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {command} "$@"\n')
             (tmp_path / name).chmod(0o755)
         setting = [f"set(CMAKE_C_COMPILER {tmp_path}/zig-cc)", f'set(CMAKE_AR {tmp_path}/zig-ar CACHE FILEPATH "")']
         setting += ['set(CMAKE_RANLIB true CACHE FILEPATH "")']
     else:
-        flags = "-mcpu=cortex-m4 -mthumb"
+        flags = f"-mcpu={core} -mthumb" + " -mfloat-abi=hard" * (core == "cortex-m55")
         setting = [f"set(CMAKE_C_COMPILER {tool(compiler)})"]
     setting += ["set(CMAKE_SYSTEM_NAME Generic)", "set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)"]
     setting += [f'set(CMAKE_C_FLAGS_INIT "{flags}")']
