@@ -10,21 +10,24 @@ Flash is code and tables of the linked net, stack what the call writes of a pain
 
 All of it goes to build/bench/mcu.csv. --check compares with benches/mcu.csv instead, names every cell that differs
 and exits with 1: counts are deterministic given the pinned compiler (constraints.txt), so that every change of speed
-or size shows. After a wanted change the new file is committed in its place. --widths compares the kernels on linear
-layers of 1 to 256 inputs and prints where a core's own are closest to the portable ones.
+or size shows. After a wanted change the new file is committed in its place. The M55 runs in qemu-system-arm; where
+that is not installed it is skipped, and said so. --widths compares the kernels on linear layers of 1 to 256 inputs and
+prints where a core's own are closest to the portable ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from firmware_sim.engines import HostEngine, McuEngine
-from firmware_sim.toolchain import TARGETS, build_firmware
+from firmware_sim.qemu import PROGRAM
+from firmware_sim.toolchain import build_firmware, find_target
 from quantize import quantize_graph
 from quantize.graph import Argument, Graph, Node, Result, Signature
 from rtcore.tables import Tables
@@ -34,7 +37,7 @@ REFERENCE = HERE / "mcu.csv"
 OUT = HERE.parent / "build" / "bench" / "mcu.csv"
 FRAMES = 4
 BTF = ("batch", "time", "feature")
-CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "rv32imc")  # M7 and M33 run the kernels of M4
+CORES = ("cortex-m0", "cortex-m3", "cortex-m4", "qemu:cortex-m55", "rv32imc")  # M7 and M33 run the kernels of M4
 KEY = ("core", "model", "weight_bits", "kernels")
 
 
@@ -161,15 +164,15 @@ def rows(cores: list[str], models: list[str]):
     for target in cores:
         for model in models:
             for weight_bits in (16, 8):
-                for kernels in dict.fromkeys(("portable", TARGETS[target].core)):
+                for kernels in dict.fromkeys(("portable", find_target(target).core)):
                     yield measure(model, weight_bits, target, kernels)
 
 
-def by_width(target: str, weight_bits: int, kernels: str) -> np.ndarray:
-    """Instructions of linear layers of 1..256 inputs and 8 outputs, [256]."""
+def by_width(target: str, weight_bits: int, kernels: str, widths: range) -> np.ndarray:
+    """Instructions of linear layers of so many inputs and 8 outputs, [len(widths)]."""
     net = Random(256)
     parts = []
-    for n in range(1, 257):
+    for n in widths:
         part = net.add("slice", ("x",), n, {"start": 0, "stop": n})
         parts.append(net.add("linear", (part,), 8, {}, n**-0.5, weight=(8, n), bias=(8,)))
     tables = net.tables(net.concat(*parts), weight_bits)
@@ -186,15 +189,29 @@ def by_width(target: str, weight_bits: int, kernels: str) -> np.ndarray:
 
 def compare_widths(target: str) -> None:
     """Prints the largest and the last ratio of a core's own kernels to the portable ones."""
+    halves = range(1, 193), range(193, 257)  # what fits into any board's memory at once
     for weight_bits in (16, 8):
-        ratio = by_width(target, weight_bits, TARGETS[target].core) / by_width(target, weight_bits, "portable")
+        own, portable = (
+            np.concatenate([by_width(target, weight_bits, kernels, half) for half in halves])
+            for kernels in (find_target(target).core, "portable")
+        )
+        ratio = own / portable
         worst = int(ratio.argmax())
-        print(f"{target:11} w{weight_bits:<2} worst {ratio[worst]:.2f} at {worst + 1} inputs; at 256 {ratio[-1]:.2f}")
+        print(f"{target:15} w{weight_bits:<2} worst {ratio[worst]:.2f} at {worst + 1} inputs; at 256 {ratio[-1]:.2f}")
+
+
+def installed(cores: list[str]) -> list[str]:
+    """Those whose emulator is there; says which are not."""
+    found = [core for core in cores if not find_target(core).machine or shutil.which(PROGRAM)]
+    for core in cores:
+        if core not in found:
+            print(f"{core:15} skipped: {PROGRAM} is not installed")
+    return found
 
 
 def shown(row: dict, before: dict | None) -> str:
     ratio = f"{row['instructions'] / before['instructions']:6.2f}" if before else "      "
-    text = "{core:11} {model:12} w{weight_bits:<3} {kernels:10} {instructions:9,}".format(**row)
+    text = "{core:15} {model:12} w{weight_bits:<3} {kernels:10} {instructions:9,}".format(**row)
     return f"{text} {ratio}  {row['code']:6,} + {row['tables']:7,} B  stack {row['stack']}"
 
 
@@ -221,18 +238,19 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with benches/mcu.csv")
     parser.add_argument("--widths", action="store_true", help="linear layers of 1 to 256 inputs")
     options = parser.parse_args()
+    cores = installed(options.cores.split(","))
     if options.widths:
-        for target in options.cores.split(","):
+        for target in cores:
             compare_widths(target)
         return 0
     found: list[dict] = []
-    for row in rows(options.cores.split(","), options.models.split(",")):
+    for row in rows(cores, options.models.split(",")):
         same = found and found[-1]["kernels"] == "portable" and row["kernels"] != "portable"
         print(shown(row, found[-1] if same else None), flush=True)
         found.append(row)
     if options.check:
         lines = differences(found, REFERENCE)
-        print("\n".join(lines) if lines else "as in benches/mcu.csv")
+        print("\n".join(lines) if lines else f"as in benches/mcu.csv: {', '.join(cores)}")
         return 1 if lines else 0
     if len(found) < len(CORES) * len(MODELS) * 4:
         return 0  # a part of the table

@@ -32,6 +32,7 @@ from firmware_sim.costs import Budget, analyze
 from firmware_sim.emulator import EmulatorError
 from firmware_sim.qemu import PROGRAM
 from firmware_sim.simulator import Simulator
+from firmware_sim.timing import TIMINGS
 from firmware_sim.toolchain import CORES, TARGETS, ToolchainError, find_target
 from quantize import FormatError, QuantizedModel, QuantizeError
 from quantize.files import write_whole
@@ -41,7 +42,7 @@ from rtcore.tables import ACTIVATIONS, Layer, Tables
 
 WRONG_INPUT = 2
 TARGET_HELP = f"host, an emulated core ({', '.join(TARGETS)}), or qemu:CORE where {PROGRAM} is installed."
-CORES_HELP = f"A core, or several by repeating this: {', '.join(TARGETS)}."
+CORES_HELP = f"A core, or several by repeating this: {', '.join(TIMINGS)}."
 INT32_MAX = 2**31 - 1
 
 
@@ -189,7 +190,10 @@ def print_summary(qmodel: QuantizedModel, console: Console) -> None:
 @click.option("-o", "--output", required=True, help="The folder to write into; made when it is missing.")
 @click.option("--name", default="net", show_default=True, help="Prefix of the C names and files.")
 @click.option(
-    "--core", default="portable", show_default=True, help=f"Whose kernels: {', '.join(CORES)} (M4, M7, M33 with DSP)."
+    "--core",
+    default="portable",
+    show_default=True,
+    help=f"Whose kernels: {', '.join(CORES)} (cortex-m4: M4, M7, M33 with DSP; M55 with Helium).",
 )
 @click.option("--package", type=click.Choice(PACKAGES), help="A self-contained package; single is one .c and one .h.")
 @json_option

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from firmware_sim.disassembly import Code
-from firmware_sim.emulator import Emulator
+from firmware_sim.emulator import Board
 from firmware_sim.engines import OUTPUT_REGISTER, McuEngine, kernel_calls
 from firmware_sim.stack import StackError, StackReader
 from firmware_sim.timing import ASSUMPTION, TIMINGS, Range
-from firmware_sim.toolchain import TARGETS, api, build_firmware, find_target
+from firmware_sim.toolchain import api, build_firmware, find_target
 from quantize.emit_c import Golden, footprint, state_groups
 from quantize.errors import QuantizeError
 from quantize.golden import golden_vectors
@@ -183,7 +183,7 @@ def analyze(
 ) -> Analysis:
     """The costs of a net on emulated cores.
 
-    model: QuantizedModel or Tables. targets: names of `toolchain.TARGETS`. core: whose kernels; "portable", or None for
+    model: QuantizedModel or Tables. targets: names of `timing.TIMINGS`. core: whose kernels; "portable", or None for
     each target's own. Raises QuantizeError for an unknown target or core, no target, or a budget that is none;
     ToolchainError when a compiler or an emulator is not installed.
     """
@@ -195,8 +195,9 @@ def analyze(
     if not targets:
         raise QuantizeError("analyze: no target given")
     for target in targets:
-        if find_target(target).machine:
-            raise QuantizeError(f"analyze: {target} has no timing; costs are those of {', '.join(TARGETS)}")
+        find_target(target)
+        if target not in TIMINGS:
+            raise QuantizeError(f"analyze: {target} has no timing; costs are those of {', '.join(TIMINGS)}")
     golden = golden_vectors(tables, FRAMES)
     return Analysis(
         digest="" if bare else model.digest,
@@ -333,9 +334,8 @@ class _Follower:
     """Blocks executed in one NAME_step, told apart by the layer they belong to: from the entry of its kernel to the
     return from it."""
 
-    def __init__(self, board: Emulator, calls: list[int]):
+    def __init__(self, board: Board, calls: list[int]):
         self.kernels = {board.symbols[name].address for name in OUTPUT_REGISTER if name in board.symbols}
-        self.board = board
         self.calls = calls  # of kernels, layer by layer
         self.reset()
 
@@ -346,7 +346,7 @@ class _Follower:
         self.last: tuple[int, int] | None = None
 
     def enter(self, address: int, size: int) -> None:
-        """A block is about to run; the one before it is counted, now that it is known where it went."""
+        """A block runs; the one before it is counted, now that it is known where it went."""
         if self.last is not None:
             self.count(self.last, address != self.last[0] + self.last[1])
         if self.inside and address == self.back:
@@ -354,7 +354,7 @@ class _Follower:
         if not self.inside and address in self.kernels:
             self.blocks.append(Counter())
             self.inside = len(self.blocks) - 1
-            self.back = self.board.link
+            self.back = sum(self.last)  # a step ends in a return, so that kernels are called and not jumped to
         self.last = (address, size)
 
     def count(self, block: tuple[int, int], left: bool) -> None:
@@ -381,7 +381,7 @@ def _priced(code: Code, timing: Any, blocks: Counter) -> tuple[int, Range]:
     return instructions, (least, most)
 
 
-def _flash(board: Emulator, weights: int) -> Flash:
+def _flash(board: Board, weights: int) -> Flash:
     """The image without the driver that calls the net here."""
     sizes = board.sizes()
     names: dict[int, list[str]] = {}
@@ -402,7 +402,7 @@ def _flash(board: Emulator, weights: int) -> Flash:
     )
 
 
-def _ram(board: Emulator, tables: Tables, layers: tuple[LayerCost, ...], scratch: int) -> Ram:
+def _ram(board: Board, tables: Tables, layers: tuple[LayerCost, ...], scratch: int) -> Ram:
     stream = board.sizes().ram
     state, arena = sum(layer.state for layer in layers), 2 * tables.arena
     io = 2 * sum(tables.tensors[name].width for name in (*tables.inputs, *tables.outputs))

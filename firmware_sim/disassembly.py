@@ -2,17 +2,20 @@
 
 capstone decodes; what is added here is the flow that `stack.py` walks and the parts of an instruction that `timing.py`
 prices, in the same words for Thumb and for RISC-V. Neighbours: `emulator.py` (the bytes and the symbols),
-`architectures.py` (which decoder).
+`architectures.py` (which decoder), `helium.py` (what capstone does not know).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from firmware_sim import helium
 from firmware_sim.architectures import RISCV32
-from firmware_sim.emulator import Emulator
+from firmware_sim.emulator import Board
 from firmware_sim.toolchain import require
 
 LONGEST_RUN = 4096  # bytes that are decoded at once, at most
@@ -25,13 +28,13 @@ RISCV_CONDITIONAL = ("beq", "bne", "blt", "bge", "bltu", "bgeu", "beqz", "bnez")
 class Instruction:
     """One decoded instruction.
 
-    name:  without condition and width: "ldr", "b", "lw".
+    name:  without condition and width: "ldr", "b", "lw"; or one of `helium.py`.
     flow:  "" goes on; "branch" goes on or to target; "jump" goes to target; "call" goes to target and comes back;
            "return", "maybe return" (a condition decides); "kept": to an address that the function keeps in its frame;
            "indirect", "indirect call": to where no one can say here.
     names: an address within the code that it puts into a register, or None.
-    takes: bytes by which the stack grows; None when that is not written in the instruction.
-    raw:   capstone's own.
+    takes: bytes by which the stack grows; None when that is not written in the instruction (see `moved`).
+    raw:   capstone's own; None where `helium.py` has decoded it.
     """
 
     address: int
@@ -45,6 +48,12 @@ class Instruction:
     names: int | None = None
 
     @property
+    def frame(self) -> int | None:
+        """Bytes from the stack pointer up to where Thumb's frame pointer, r7, is set to; None where it is not."""
+        found = re.fullmatch(r"add(?:w|\.w)? r7, sp, #(\w+)", self.text.strip())
+        return int(found[1], 0) if found else None
+
+    @property
     def end(self) -> int:
         """The address behind it."""
         return self.address + self.size
@@ -53,7 +62,7 @@ class Instruction:
 class Code:
     """The code of a firmware, decoded where it is asked for."""
 
-    def __init__(self, board: Emulator):
+    def __init__(self, board: Board):
         require("capstone")
         import capstone  # noqa: PLC0415 (optional package)
 
@@ -70,12 +79,25 @@ class Code:
         key = (address, size)
         if key not in self._runs:
             found = []
-            for raw in self._decoder.disasm(self._board.read(address, min(size, self.end - address)), address):
-                found.append(self._read(raw))
-                if found[-1].flow in ("jump", "return", "indirect", "kept"):
+            for instruction in self._decoded(self._board.read(address, min(size, self.end - address)), address):
+                found.append(instruction)
+                if instruction.flow in ("jump", "return", "indirect", "kept"):
                     break
             self._runs[key] = tuple(found)
         return self._runs[key]
+
+    def _decoded(self, code: bytes, start: int) -> Iterator[Instruction]:
+        """Instruction after instruction, up to the first that is none."""
+        at, known = 0, _read_helium if self._read is _read_thumb else lambda *_: None
+        while True:
+            for raw in self._decoder.disasm(code[at:], start + at):  # in one go, as IT reaches over instructions
+                yield known(bytes(raw.bytes), raw.address) or self._read(raw)
+                at += raw.size
+            instruction = known(code[at : at + 4], start + at)
+            if instruction is None:
+                return
+            yield instruction
+            at += instruction.size
 
     def taken(self, entry: int, end: int) -> list[int]:
         """The addresses of its own code that a function puts into registers."""
@@ -127,6 +149,28 @@ def _read_thumb(raw) -> Instruction:
     return Instruction(raw.address, raw.size, name, text, flow, target, _thumb_takes(raw), raw, _thumb_names(raw, name))
 
 
+def _read_helium(code: bytes, address: int) -> Instruction | None:
+    halfwords = [code[0] | code[1] << 8, code[2] | code[3] << 8] if len(code) == 4 else [0, 0]
+    found = helium.decode(address, *halfwords)
+    if found is None:
+        return None
+    flow = "" if found.target is None else "branch"
+    text = f"{found.name} {halfwords[0]:04x}{halfwords[1]:04x}"
+    return Instruction(address, 4, found.name, text, flow, found.target, None if found.moves else 0, None)
+
+
+def moved(run: tuple[Instruction, ...], i: int) -> tuple[str, int] | None:
+    """Where run[i], a `mov sp, register` of Thumb, puts the stack pointer, by how the run has made the register:
+    ("frame", n): n bytes below the frame pointer; ("down", n): up to n bytes below where it is, aligned; None: no one
+    can say here."""
+    found = re.fullmatch(r"mov sp, (\w+)", run[i].text)
+    made = [at.text for at in run[:i] if found and at.raw and found[1] in map(at.raw.reg_name, at.raw.regs_access()[1])]
+    if made and (below := re.fullmatch(rf"sub(?:s|w|\.w)? {found[1]}, r7, #(\w+)", made[-1])):
+        return "frame", int(below[1], 0)
+    cleared = re.fullmatch(rf"bfc {found[1]}, #0, #(\d+)", made[-1]) if made else None
+    return ("down", (1 << int(cleared[1])) - 4) if cleared and made[-2:-1] == [f"mov {found[1]}, sp"] else None
+
+
 def _thumb_names(raw, name: str) -> int | None:
     """The address that ADR gives, in any of its spellings, without the bit that says Thumb."""
     if name == "adr" or (name in ("add", "addw", "sub", "subw") and ", pc, #" in raw.op_str):
@@ -140,6 +184,8 @@ def _thumb_takes(raw) -> int | None:
     name, text = raw.insn_name(), raw.op_str
     if name in ("push", "pop"):
         return 4 * len(raw.operands) * (1 if name == "push" else -1)
+    if name in ("vpush", "vpop"):
+        return 4 * raw.bytes[2] * (1 if name == "vpush" else -1)  # its last byte but one counts words
     if "sp" not in (raw.reg_name(r) for r in raw.regs_access()[1]):
         return 0
     last = raw.operands[-1]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -93,7 +94,42 @@ class Image:
         return self.symbol(where).address if isinstance(where, str) else where
 
 
-class Emulator(Image):
+class Board(Image, ABC):
+    """A firmware in an emulator: `Emulator` or `Qemu`."""
+
+    @abstractmethod
+    def call(self, function: str, *args: int) -> int:
+        """Calls a C function of integer and pointer arguments and returns its result as a signed number.
+
+        args: ints or addresses, at most 32 bits each; those beyond the argument registers go on the stack.
+        `instructions` then holds what the call executed. Raises EmulatorError for a fault, naming place and address.
+        """
+
+    @abstractmethod
+    def read(self, where: str | int, size: int) -> bytes:
+        """Bytes from the start of a symbol, or from an address."""
+
+    @abstractmethod
+    def write(self, where: str | int, data: bytes) -> None:
+        """Bytes to the start of a symbol, or to an address; flash included."""
+
+    @abstractmethod
+    def following(self, enter: Callable[[int, int], None]) -> contextlib.AbstractContextManager:
+        """While this context is open, enter(address, bytes) is called for every run of instructions that is executed
+        from its first to its last one, in order; functions begin runs, and so does what they return to."""
+
+    def stack_used(self, function: str, *args: int) -> int:
+        """Calls a function on a painted stack and returns the bytes of stack that it wrote, its own frame included."""
+        bottom = self.symbol("board_stack_bottom").address
+        depth = self.symbol("board_stack_top").address - bottom
+        self.write(bottom, bytes([PAINT]) * depth)
+        self.call(function, *args)
+        passed = self.architecture.passed(len(args))  # the caller's
+        touched = np.flatnonzero(np.frombuffer(self.read(bottom, depth), np.uint8) != PAINT)
+        return max(0, depth - passed - int(touched[0])) if touched.size else 0
+
+
+class Emulator(Board):
     """One board, reset and waiting for calls.
 
     firmware: from `toolchain.build_firmware`. Raises ToolchainError when unicorn or pyelftools is not installed.
@@ -136,11 +172,6 @@ class Emulator(Image):
     # ------------------------------------------------------------------------------------------------------- calls --
 
     def call(self, function: str, *args: int) -> int:
-        """Calls a C function of integer and pointer arguments and returns its result as a signed number.
-
-        args: ints or addresses, at most 32 bits each; those beyond the argument registers go on the stack.
-        `instructions` then holds what the call executed. Raises EmulatorError for a fault, naming place and address.
-        """
         stack = self._stack_top - self.architecture.passed(len(args))
         words = [arg & 0xFFFFFFFF for arg in args[len(self._registers) :]]
         self._core.mem_write(stack, np.array(words, "<u4").tobytes())
@@ -151,16 +182,6 @@ class Emulator(Image):
         self._run(self.symbol(function).address)
         result = self._core.reg_read(self._registers[0])
         return result - (1 << 32) if result & 0x80000000 else result
-
-    def stack_used(self, function: str, *args: int) -> int:
-        """Calls a function on a painted stack and returns the bytes of stack that it wrote, its own frame included."""
-        depth = self._stack_top - self._stack_bottom
-        self._core.mem_write(self._stack_bottom, bytes([PAINT]) * depth)
-        self.call(function, *args)
-        passed = self.architecture.passed(len(args))  # the caller's
-        stack = np.frombuffer(self._core.mem_read(self._stack_bottom, depth), np.uint8)
-        touched = np.flatnonzero(stack != PAINT)
-        return max(0, depth - passed - int(touched[0])) if touched.size else 0
 
     def _run(self, address: int) -> None:
         """From an address until the core is back in board_idle."""
@@ -221,7 +242,6 @@ class Emulator(Image):
 
     @contextlib.contextmanager
     def following(self, enter: Callable[[int, int], None]):
-        """While this context is open, enter(address, bytes) is called when a block of instructions is about to run."""
         hook = self._core.hook_add(
             self._unicorn.UC_HOOK_BLOCK, lambda _core, address, size, _data: enter(address, size)
         )
@@ -231,19 +251,12 @@ class Emulator(Image):
         finally:
             self._core.hook_del(hook)
 
-    @property
-    def link(self) -> int:
-        """Where the function that is just being entered will return to."""
-        return self._core.reg_read(self._link) & ~self.architecture.code_bit
-
     # ------------------------------------------------------------------------------------------------------ memory --
 
     def read(self, where: str | int, size: int) -> bytes:
-        """Bytes from the start of a symbol, or from an address."""
         return bytes(self._core.mem_read(self.address(where), size))
 
     def write(self, where: str | int, data: bytes) -> None:
-        """Bytes to the start of a symbol, or to an address; flash included."""
         address = self.address(where)
         self._core.mem_write(address, bytes(data))
         if address < self._stack_bottom:  # flash: blocks may have been translated, and counted, from what was there

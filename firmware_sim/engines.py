@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from firmware_sim.emulator import Emulator
+from firmware_sim.emulator import Board, Emulator
 from firmware_sim.qemu import Qemu
 from firmware_sim.toolchain import Firmware, state_arrays
 from quantize.plan import STATE_EXTRA
@@ -132,13 +132,18 @@ OUTPUT_REGISTER = {
 }
 
 
+def board_of(firmware: Firmware) -> Board:
+    """A board that runs a firmware, on the emulator of its target."""
+    return Qemu(firmware) if firmware.target.machine else Emulator(firmware)
+
+
 class McuEngine:
     """Generated firmware on an emulated core. Frames go through the board's buffer, one NAME_step call each."""
 
     def __init__(self, tables: Tables, firmware: Firmware):
         self.tables = tables
         self.name = firmware.name
-        self.board = Qemu(firmware) if firmware.target.machine else Emulator(firmware)
+        self.board = board_of(firmware)
         self.state = self.board.symbol("board_state").address
         self.inputs, end = _buffers(self.board.symbol("board_io").address, [tables.tensors[x] for x in tables.inputs])
         self.outputs, self.free = _buffers(end, [tables.tensors[y] for y in tables.outputs])

@@ -17,10 +17,10 @@ import subprocess
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from firmware_sim.emulator import EmulatorError, Image
+from firmware_sim.emulator import Board, EmulatorError
 from firmware_sim.toolchain import Firmware, ToolchainError
 
 PROGRAM = "qemu-system-arm"
@@ -29,7 +29,7 @@ CHUNK = 1024  # bytes of memory in a packet
 R0, SP, LINK, PC = 0, 13, 14, 15  # numbers in the protocol
 
 
-class Qemu(Image):
+class Qemu(Board):
     """One board, reset and waiting for calls; ends with this object.
 
     firmware: built for one of `toolchain.QEMU_TARGETS`. instructions: executed by the last call, from its entry to its
@@ -66,7 +66,6 @@ class Qemu(Image):
     # ------------------------------------------------------------------------------------------------------- calls --
 
     def call(self, function: str, *args: int) -> int:
-        """Calls a C function as `Emulator.call` does. Raises EmulatorError for a fault or an endless loop."""
         entry = self.symbol(function).address
         stack = self._stack_top - self.architecture.passed(len(args))
         words = [arg & 0xFFFFFFFF for arg in args]
@@ -97,6 +96,39 @@ class Qemu(Image):
                 self._tell(f"z0,{address:x},2")
             self._breakpoints = {}
 
+    @contextlib.contextmanager
+    def following(self, enter: Callable[[int, int], None]):
+        log = Path(self._folder) / "trace"
+        for command in (f"logfile {log}", "singlestep on", "log exec,nochain"):
+            self._command(command)
+        try:
+            yield
+        finally:
+            self._command("log none")
+            self._command("singlestep off")
+        for address, size in self._runs(log):
+            enter(address, size)
+        log.unlink()  # the next one would be appended
+
+    def _runs(self, log: Path) -> Iterator[tuple[int, int]]:
+        """(address, bytes) of what was executed one instruction after the other, from a log of single instructions."""
+        start = end = -1
+        with log.open() as lines:
+            for line in lines:
+                if (at := int(line.split("/")[1], 16)) != end:
+                    if start >= 0:
+                        yield start, end - start
+                    start = at
+                end = at + self._length(at)
+        if start >= 0:
+            yield start, end - start
+
+    def _length(self, address: int) -> int:
+        """Bytes of the instruction at an address."""
+        begin, _, flash, _ = self.segments[0]
+        at = address - begin
+        return 4 if self.architecture.is_wide(flash[at] | flash[at + 1] << 8) else 2
+
     def _run(self) -> None:
         """Goes on until the core is in board_idle."""
         self._send("c")
@@ -122,12 +154,17 @@ class Qemu(Image):
         if not reply.startswith(("T05", "S05")):
             raise EmulatorError(f"{self.firmware.target.name}: {PROGRAM} stopped with {reply!r}")
 
-    def _count(self) -> int:
-        """Instructions since the reset."""
+    def _command(self, text: str) -> str:
+        """What the monitor says to a command."""
         said = ""
-        self._send(f"qRcmd,{b'info replay'.hex()}")
+        self._send(f"qRcmd,{text.encode().hex()}")
         while (reply := self._receive()) != "OK":
             said += bytes.fromhex(reply[1:]).decode()
+        return said
+
+    def _count(self) -> int:
+        """Instructions since the reset."""
+        said = self._command("info replay")
         found = re.search(r"instruction count = (\d+)", said)
         if found is None:
             raise EmulatorError(f"{PROGRAM} does not say how many instructions it ran: {said!r}")
@@ -136,14 +173,12 @@ class Qemu(Image):
     # ------------------------------------------------------------------------------------------------------ memory --
 
     def read(self, where: str | int, size: int) -> bytes:
-        """Bytes from the start of a symbol, or from an address."""
         address, found = self.address(where), b""
         while len(found) < size:
             found += bytes.fromhex(self._ask(f"m{address + len(found):x},{min(CHUNK, size - len(found)):x}"))
         return found
 
     def write(self, where: str | int, data: bytes) -> None:
-        """Bytes to the start of a symbol, or to an address in RAM."""
         address = self.address(where)
         for start in range(0, len(data), CHUNK):
             part = data[start : start + CHUNK]

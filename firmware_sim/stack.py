@@ -2,17 +2,18 @@
 
 Each function is walked from its entry along all its branches, so that hand-written assembly and the compiler's library
 count like compiled C; where it goes to an address that it keeps in its frame, along all addresses of its own code that
-it ever takes. What cannot be bounded (recursion, a call through a pointer, a frame of variable size) is an
-error, never a guess. Interrupts come on top. Neighbours: `disassembly.py` (the instructions), `costs.py` (asks);
-`Emulator.stack_used` measures the same on a painted stack.
+it ever takes; where it aligns its stack pointer, as for vectors, by the most that this can take. What cannot be bounded
+(recursion, a call through a pointer, a frame of variable size) is an error, never a guess. Interrupts come on top.
+Neighbours: `disassembly.py` (the instructions), `costs.py` (asks); `Board.stack_used` measures the same on a painted
+stack.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firmware_sim.disassembly import Code, Instruction
-from firmware_sim.emulator import Emulator, EmulatorError
+from firmware_sim.disassembly import Code, Instruction, moved
+from firmware_sim.emulator import Board, EmulatorError
 
 
 class StackError(EmulatorError):
@@ -30,7 +31,7 @@ class Stack:
 class StackReader:
     """Worst stacks of the functions of one firmware."""
 
-    def __init__(self, board: Emulator, code: Code):
+    def __init__(self, board: Board, code: Code):
         self._code = code
         self._names = {s.address: s.name for s in board.symbols.values() if s.function}
         self._sizes = {s.address: s.size for s in board.symbols.values() if s.function}
@@ -69,6 +70,7 @@ class StackReader:
         calls: list[tuple[int, int | None]] = []
         waiting = [(entry, 0)]
         deepest = 0
+        frame: int | None = None  # how deep the frame pointer is
 
         def go(target: int, depth: int, at: Instruction) -> None:
             if entry <= target < end:
@@ -80,7 +82,8 @@ class StackReader:
 
         while waiting:
             address, depth = waiting.pop()
-            for at in self._code.run(address):
+            run = self._code.run(address)
+            for i, at in enumerate(run):
                 if at.address in depths:
                     if depths[at.address] != depth:
                         raise self._unbounded(entry, at, f"is reached {depth} and {depths[at.address]} bytes deep")
@@ -88,8 +91,14 @@ class StackReader:
                 if not entry <= at.address < end:
                     raise self._unbounded(entry, at, "lies behind the end")
                 depths[at.address] = depth
-                if at.takes is None:
-                    raise self._unbounded(entry, at, "moves the stack pointer by an unknown amount")
+                takes = at.takes
+                if takes is None:
+                    where, distance = moved(run, i) or ("", 0)
+                    if not where or (where == "frame" and frame is None):
+                        raise self._unbounded(entry, at, "moves the stack pointer by an unknown amount")
+                    takes = distance if where == "down" else frame + distance - depth
+                if at.frame is not None:
+                    frame = depth - at.frame
                 if at.flow.startswith("indirect"):
                     raise self._unbounded(entry, at, "goes where a register says")
                 if at.flow == "kept":
@@ -103,7 +112,7 @@ class StackReader:
                 elif at.target is not None:
                     go(at.target, depth, at)
                 if at.flow != "maybe return":
-                    depth += at.takes
+                    depth += takes
                 deepest = max(deepest, depth)
         return [*calls, (deepest, None)]
 

@@ -8,6 +8,11 @@ The sum is an estimate between two bounds under that assumption, not a measureme
     Cortex-M3  Arm DDI 0337, Cortex-M3 TRM, table 3-1: longer long multiplications, else as the M4
     Cortex-M0  Arm DDI 0432, Cortex-M0 TRM, table 3-1, at the most; DDI 0484, Cortex-M0+ TRM, table 3-1, at the least
     Cortex-M7, Cortex-M33  no timings are published; the M4's are used. Dual issue (M7) makes a part faster than that.
+    Cortex-M55  no table is published. The vector unit does two of an instruction's four beats a cycle and overlaps
+               memory accesses with arithmetic (Arm 101051, Cortex-M55 TRM; SLOTHY's model of the core, in public, has
+               the same): an instruction takes 2 cycles, 1 where the other kind is still busy, arithmetic 3 where its
+               result is waited for. Loop ends are free once the loop runs. Scalar instructions go one at a time, their
+               memory is 64 bits wide.
     RV32IMC    CVE2 and Ibex, "Pipeline Details": single-cycle multiplier at the least, fast multi-cycle at the most
 
 Neighbours: `disassembly.py` (the instructions), `costs.py` (how often each block ran).
@@ -18,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from firmware_sim import helium
 from firmware_sim.disassembly import Instruction
 
 Range = tuple[int, int]  # cycles, at the least and at the most
@@ -109,6 +115,39 @@ def _armv6m(at: Instruction, _before: Instruction | None, left: bool) -> Range:
     return (2, 3) if left else (1, 1)
 
 
+VECTOR_MEMORY = (helium.MEMORY, helium.GATHER, "vldr", "vstr")
+M55_PRICES: dict[str, Range] = {
+    helium.GATHER: (2, 4),
+    helium.LOOP: (1, 1),
+    helium.TRANSFER: (1, 2),
+    helium.SELECT: (1, 1),
+    helium.PAIR_SHIFT: (1, 2),
+    "ldrd": (1, 3),
+    "strd": (1, 3),
+}
+
+
+def _cortex_m55(at: Instruction, before: Instruction | None, left: bool) -> Range:
+    name = at.name
+    if name == helium.LOOP_END:
+        return (0, 1 + REFILL[1]) if left else (0, 1)
+    if name in M55_PRICES:
+        return M55_PRICES[name]
+    if name in ("vpush", "vpop"):
+        return len(at.raw.operands), 1 + 2 * len(at.raw.operands)
+    if name in VECTOR_MEMORY:
+        return (2, 2) if before is not None and before.name in VECTOR_MEMORY else (1, 2)
+    if name.startswith("v"):
+        return 1, 3
+    if name in MULTIPLE:
+        words = len(at.raw.operands) - (name not in ("push", "pop"))
+        least, most = (words + 1) // 2, 1 + words
+        return (least + REFILL[0], most + REFILL[1]) if left else (least, most)
+    if name in LOADS or name in STORES:
+        return _plus(2, REFILL) if left else (1, 2)
+    return (1 + REFILL[0], 1 + REFILL[1]) if at.raw is None and left else _armv7m(at, before, left)
+
+
 # -------------------------------------------------------------------------------------------------------- RISC-V --
 
 RISCV_MEMORY = ("lb", "lh", "lw", "lbu", "lhu", "sb", "sh", "sw", "lwsp", "swsp")
@@ -136,6 +175,9 @@ TIMINGS = {
     "cortex-m4": Timing(M4_SOURCE, _armv7m),
     "cortex-m7": Timing(f"no timings are published, taken for single issue: {M4_SOURCE}", _armv7m),
     "cortex-m33": Timing(f"no timings are published: {M4_SOURCE}", _armv7m),
+    "qemu:cortex-m55": Timing(
+        "no timings are published, taken for two beats a cycle: Arm 101051, Cortex-M55 TRM", _cortex_m55
+    ),
     "rv32imc": Timing("CVE2 and Ibex, Pipeline Details; single-cycle to fast multi-cycle multiplier", _ibex),
 }
 ASSUMPTION = "zero wait states: no flash latency, caches, bus contention or interrupts"

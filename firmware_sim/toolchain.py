@@ -60,11 +60,11 @@ class Target:
     ram: int = 0x20000000
 
 
-def _cortex_m(name: str, cpu: str, base: str, model: str, core: str = "portable") -> Target:
-    triple = ("-target", "thumb-freestanding-eabi")
+def _cortex_m(name: str, cpu: str, base: str, model: str, core: str = "portable", floats: str = "soft") -> Target:
+    triple = ("-target", "thumb-freestanding-eabi" + "hf" * (floats == "hard"))
     return Target(
         name=name,
-        compile=(*triple, f"-mcpu={cpu}", "-mfloat-abi=soft", *ZIG_FLAGS),
+        compile=(*triple, f"-mcpu={cpu}", f"-mfloat-abi={floats}", *ZIG_FLAGS),
         link=(*triple, f"-mcpu={base}", "-O2", "-Wl,--gc-sections"),
         startup="startup_cortex_m.c",
         architecture=THUMB,
@@ -99,6 +99,9 @@ TARGETS = {
 }
 
 
+# unicorn has none. Clang has vectors only where floats go in registers.
+CORTEX_M55 = _cortex_m("cortex-m55", "cortex_m55+mve", "cortex_m55", "", "cortex-m55", "hard")
+
 # The same objects, linked for boards that qemu-system-arm knows (the secure side of those with TrustZone).
 QEMU_TARGETS = {
     f"qemu:{core.name}": replace(core, name=f"qemu:{core.name}", machine=("-M", *machine.split()), flash=flash, ram=ram)
@@ -108,7 +111,7 @@ QEMU_TARGETS = {
         (TARGETS["cortex-m4"], "mps2-an386", 0x00000000, 0x20000000),
         (TARGETS["cortex-m7"], "mps2-an500", 0x00000000, 0x20000000),
         (TARGETS["cortex-m33"], "mps2-an505", 0x10000000, 0x38000000),
-        (_cortex_m("cortex-m55", "cortex_m55", "cortex_m3", ""), "mps3-an547", 0x10000000, 0x30000000),
+        (CORTEX_M55, "mps3-an547", 0x10000000, 0x30000000),
     )
 }
 

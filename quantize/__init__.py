@@ -148,7 +148,8 @@ def generate(
 ) -> list[Path]:
     """Writes NAME.h, NAME_weights.h, NAME.c, NAME_selftest.c, the kernels and a CMakeLists.txt into out_dir.
 
-    core: "portable" kernels run everywhere; "cortex-m4" has its own for M4, M7 and M33, with the same bits.
+    core: "portable" kernels run everywhere; "cortex-m4" has its own for M4, M7 and M33, with the same bits, and
+          so have "cortex-m55" (Helium), "cortex-m3", "cortex-m0" and "rv32imc".
     package: a self-contained one instead: "cmake", "arduino", "platformio", "zephyr" or "single", one .c and one .h.
     Deterministic; all files are written or none. Returns the paths. Raises QuantizeError for a bad name.
     """

@@ -81,7 +81,8 @@ def generate(
     name: prefix of the C names and of the files. digest: provenance of the model, printed in every file.
     selftest: golden vectors; without them NAME_selftest() is not written.
     core: whose kernels are copied and whose tables are written: "portable", C for every core, or one of
-        rtcore._build.CORES, such as "cortex-m4" (M4, M7, M33 with DSP; gcc or clang).
+        rtcore._build.CORES, such as "cortex-m4" (M4, M7, M33 with DSP; gcc or clang) or "cortex-m55" (Helium, for
+        -mfloat-abi=hard or softfp and a vector unit that is on).
     All files are written or none; a file whose bytes would not change is left untouched, foreign files are never
     deleted. Raises QuantizeError for a name that C or CMake refuses, for tables of another version or with unknown
     layers, and for golden vectors of another net; NotADirectoryError or IsADirectoryError when something that is not

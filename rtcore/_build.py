@@ -48,6 +48,7 @@ CORES = {
     "cortex-m4": ("cortex_m4", "thumb2"),
     "cortex-m3": ("cortex_m3", "thumb2"),
     "cortex-m0": ("cortex_m0",),
+    "cortex-m55": ("cortex_m55", "cortex_m4", "thumb2"),
     "rv32imc": ("rv32imc",),
 }
 

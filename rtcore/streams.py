@@ -54,15 +54,19 @@ def _flat(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate([part.reshape(part.shape[0], -1).astype(np.int32) for part in parts], axis=1).reshape(-1)
 
 
+def _shifted_bounded(rows: Rows) -> int:
+    """BOUNDED or 0 for rows that are shifted alone."""
+    low, high = ((bound + rows.half) >> rows.shift for bound in rows.bounds)
+    return BOUNDED if low.min() >= -INT32 and high.max() <= INT32 else 0
+
+
 def _w16_bounded(rows: Rows) -> int | None:
-    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it."""
+    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, by multiplication with 2^(32 - shift);
+    None where W16_A64 cannot hold it."""
     low, high = rows.bounds
     if (rows.mult != 1).any() or rows.shift.min() < 2 or rows.shift.max() > 32:
         return None
-    if max(-low.min(), high.max()) >= 1 << 46:
-        return None
-    low, high = ((bound + rows.half) >> rows.shift for bound in (low, high))
-    return BOUNDED if low.min() >= -INT32 and high.max() <= INT32 else 0
+    return _shifted_bounded(rows) if max(-low.min(), high.max()) < 1 << 46 else None
 
 
 def _w8_scale(rows: Rows) -> tuple[np.ndarray, int] | None:
@@ -189,4 +193,33 @@ def rv_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
     return rv_w8(rows) if rows.weights.dtype == np.int8 else rv_w16(rows)
 
 
-STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream, "rv32imc": rv_stream}
+def _column_blocks(rows: Rows) -> np.ndarray:
+    """[groups, blocks, 4 rows, 8 columns], as words; columns that are missing in the last block are zero."""
+    weights = np.pad(rows.weights, ((0, 0), (0, -rows.weights.shape[1] % 8)))
+    blocks = np.ascontiguousarray(weights.reshape(len(weights) // 4, 4, -1, 8).swapaxes(1, 2))
+    return blocks.view("<i4")
+
+
+def m55_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of Cortex-M55: any shift, any 64-bit sum."""
+    if (rows.mult != 1).any():
+        return None
+    bias = _words(rows.bias + rows.half).reshape(-1, 8)
+    return _flat(bias, _column_blocks(rows), rows.shift.reshape(-1, 4)), W16_A64 + _shifted_bounded(rows)
+
+
+def m55_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of Cortex-M55."""
+    scaled = _w8_scale(rows)
+    if scaled is None:
+        return None
+    scale, bounded = scaled
+    return _flat(rows.bias.reshape(-1, 4), _column_blocks(rows), scale), W8_A32 + bounded
+
+
+def m55_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For Cortex-M55: int32 words and their RTCORE_STREAM_*."""
+    return m55_w8(rows) if rows.weights.dtype == np.int8 else m55_w16(rows)
+
+
+STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream, "cortex-m55": m55_stream, "rv32imc": rv_stream}

@@ -7,6 +7,7 @@
  */
 #include "rtcore_fixed.h"
 #include "rtcore_matrix_i16.h"
+#include "rtcore_units4.h"
 
 enum { UPDATE, RESET, CANDIDATE, GATES }; /* groups of rows of each block of four units */
 
@@ -24,7 +25,7 @@ static int16_t gated_view(int32_t a, int32_t state) {
 /* Other candidates than tanh, in STATE format, one short of the ends so that a difference of two fits int32. */
 RTCORE_OUTLINE static int32_t other_candidate(int activation, int state_frac, int32_t a) {
     if (activation == RTCORE_ACTIVATION_SIGMOID) {
-        const int32_t s = (rtcore_sigma(a) + 2) / 4;
+        const int32_t s = (int32_t)(((uint32_t)rtcore_sigma(a) + 2U) / 4U);
         return rtcore_round32(a < 0 ? s : RTCORE_STATE_ONE - s, 15 - state_frac);
     }
     const int32_t n = activation == RTCORE_ACTIVATION_RELU && a < 0 ? 0 : a;
@@ -82,7 +83,9 @@ static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t 
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
         rtcore_matrix_i16_rows(&gru->input, group, GATES, x, rows);
         rtcore_matrix_i16_rows(&gru->recurrent, group, GATES, view, rows + 4 * GATES);
-        if (usual) {
+        if (rtcore_units4_gru(gru, left < 4 ? left : 4, state, rows)) {
+            /* a core's own way */
+        } else if (usual) {
             usual_units(left < 4 ? left : 4, state, rows);
         } else {
             other_units(gru, left < 4 ? left : 4, state, rows);
@@ -99,6 +102,9 @@ RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state
     int32_t z[4], a[4];
     for (int first = 0; first < n; first += 4) {
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, GATES * (first / 4) + RESET, x, view, gru->gate_shift, a);
+        if (rtcore_units4_gru_reset(a, n - first, state + first, reset + first)) {
+            continue;
+        }
         for (int k = 0; k < 4 && first + k < n; k++) {
             reset[first + k] = gated_view(a[k], state[first + k]);
         }
@@ -107,6 +113,9 @@ RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state
         const int group = GATES * (first / 4);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, z);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + CANDIDATE, x, reset, gru->candidate_shift, a);
+        if (rtcore_units4_gru_update(gru, n - first, state + first, z, a)) {
+            continue;
+        }
         for (int k = 0; k < 4 && first + k < n; k++) {
             state[first + k] = update(z[k], state[first + k], candidate(gru->activation, gru->state_frac, a[k]));
         }
@@ -119,6 +128,9 @@ void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *vie
         step_after(gru, state, view, input);
     } else {
         step_before(gru, state, view, input, scratch);
+    }
+    if (rtcore_units4_view(state, gru->nb_neurons, view)) {
+        return;
     }
     for (int i = 0; i < gru->nb_neurons; i++) {
         view[i] = rtcore_view(state[i]);

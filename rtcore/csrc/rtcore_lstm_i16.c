@@ -10,6 +10,7 @@
 
 #include "rtcore_fixed.h"
 #include "rtcore_matrix_i16.h"
+#include "rtcore_units4.h"
 
 enum {
     INPUT,
@@ -67,6 +68,9 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
     const int sees = lstm->peephole_weights != NULL, coupled = lstm->coupled, shift = lstm->gate_shift;
     const int group = (GATES - coupled) * (first / 4);
     const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
+    if (!sees && rtcore_units4_lstm(lstm, first, count, cell, view, input, hidden)) {
+        return;
+    }
     int32_t i[4], f[4], g[4];
     if (sees) {
         look(lstm, INPUT, group + INPUT, first, count, cell, view, input, i);
@@ -74,8 +78,8 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
         rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + INPUT, input, view, shift, i);
     }
     if (coupled) {
-        for (int k = 0; k < count; k++) {
-            f[k] = -i[k]; /* 1 - sigmoid(a) = sigmoid(-a) */
+        for (int k = 0; k < count; k++) { /* 1 - sigmoid(a) = sigmoid(-a), of a core's INT32_MIN too */
+            f[k] = rtcore_sat32(-(int64_t)i[k]);
         }
     } else if (sees) {
         look(lstm, FORGET, group + FORGET, first, count, cell, view, input, f);

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "rtcore_sums4.h"
+#include "rtcore_units4.h"
 
 /* Elements of a packed group of 4 rows. */
 static int group_size(const rtcore_matrix_i16 *matrix) { return 4 * (matrix->nb_inputs + (matrix->nb_inputs & 1)); }
@@ -90,6 +91,9 @@ void rtcore_matrix_i16_tables_rows(const rtcore_matrix_i16 *matrix, int group, i
 
 void rtcore_matrix_i16_activate(int16_t *output, const int32_t *rows, int count, int activation) {
     const int32_t *const end = rows + count;
+    if (rtcore_units4_activate(rows, count, activation, output)) {
+        return;
+    }
     switch (activation) {
     case RTCORE_ACTIVATION_SIGMOID:
         while (rows != end) {

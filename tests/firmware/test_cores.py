@@ -11,19 +11,21 @@ import subprocess
 import numpy as np
 import pytest
 
+import oracle
 from bits import assert_equal_bits
+from boards import M55, on
 from firmware_sim import Simulator
-from firmware_sim.toolchain import TARGETS, build_firmware
+from firmware_sim.toolchain import TARGETS, build_firmware, find_target
 from nets import Builder, random_frames, random_initial, random_tables
 from quantize import QuantizeError
 from quantize.emit_c import kernel_files, render
 from rtcore import _build, streams
 from rtcore.packing import PackedStream, pack_dense, pack_matrix
 from rtcore.streams import STREAMS
-from rtcore.tables import ACTIVATIONS
+from rtcore.tables import ACTIVATIONS, StateInput
 
-OWN = [name for name, target in TARGETS.items() if target.core != "portable"]
-ONE_OF_A_KIND = {TARGETS[name].core: name for name in reversed(OWN)}  # core -> a target
+OWN = [*(name for name, target in TARGETS.items() if target.core != "portable"), M55]
+ONE_OF_A_KIND = {find_target(name).core: name for name in reversed(OWN)}  # core -> a target
 WIDTHS = (*range(1, 19), 24, 31, 32, 33, 63, 64, 65, 66, 130)
 
 
@@ -71,10 +73,10 @@ def agree(tables, target, seed):
     frames = extremes(np.random.default_rng(seed), tables.tensors[tables.inputs[0]].width)
     host, own = Simulator(tables).run_raw(frames), Simulator(tables, target).run_raw(frames)
     assert_equal_bits(host, own, f"{target}'s own kernels", seed)
-    return [getattr(pack_dense(layer, TARGETS[target].core)[0], "form", None) for layer in tables.layers]
+    return [getattr(pack_dense(layer, find_target(target).core)[0], "form", None) for layer in tables.layers]
 
 
-@pytest.mark.parametrize("target", ONE_OF_A_KIND.values())
+@pytest.mark.parametrize("target", on(*ONE_OF_A_KIND.values()))
 def test_every_remainder_of_the_loops_gives_the_portable_bits(target):
     """Every width of weights and of sums, with and without multipliers."""
     for bits, acc in ((8, 32), (8, 64), (16, 32), (16, 64)):
@@ -85,7 +87,7 @@ def test_every_remainder_of_the_loops_gives_the_portable_bits(target):
 
 @pytest.mark.parametrize("skip", [0, 1])  # 1: x does not lie on a word
 @pytest.mark.parametrize("saturating", [False, True])
-@pytest.mark.parametrize("target", ONE_OF_A_KIND.values())
+@pytest.mark.parametrize("target", on(*ONE_OF_A_KIND.values()))
 def test_full_scale_rows_of_every_width(target, saturating, skip):
     """Weights and inputs at the ends of their ranges; with rows that cannot leave int32, and with rows that do."""
     rng, matrices = np.random.default_rng(skip), []
@@ -97,7 +99,7 @@ def test_full_scale_rows_of_every_width(target, saturating, skip):
             shift = rng.integers(2, 6, 9) if saturating else rng.integers(18, 26, 9)
             matrices.append((weights, rng.integers(-(2**20), 2**20, 9), mult, shift, 32 if bits == 8 else 64))
     forms = agree(linear_layers(matrices, skip), target, skip)
-    if TARGETS[target].core not in STREAMS:
+    if find_target(target).core not in STREAMS:
         assert not any(forms)
         return
     assert all(forms) and {form & ~streams.BOUNDED for form in forms} == {streams.W16_A64, streams.W8_A32}
@@ -105,7 +107,7 @@ def test_full_scale_rows_of_every_width(target, saturating, skip):
     assert any(unbounded) if saturating else not any(unbounded)
 
 
-@pytest.mark.parametrize("target", ONE_OF_A_KIND.values())
+@pytest.mark.parametrize("target", on(*ONE_OF_A_KIND.values()))
 def test_every_shift_and_the_ends_of_the_rounding(target):
     """Shifts 0..62 with sums about 2^shift, also those that no stream holds."""
     rng, matrices = np.random.default_rng(0), []
@@ -117,10 +119,10 @@ def test_every_shift_and_the_ends_of_the_rounding(target):
             weights = rng.integers(-120, 121, (8, 10)).astype(f"i{bits // 8}")
             matrices.append((weights, bias, mult, np.full(8, shift), acc))
     forms = agree(linear_layers(matrices), target, 0)
-    assert None in forms and (TARGETS[target].core not in STREAMS or any(forms))
+    assert None in forms and (find_target(target).core not in STREAMS or any(forms))
 
 
-@pytest.mark.parametrize("target", ONE_OF_A_KIND.values())
+@pytest.mark.parametrize("target", on(*ONE_OF_A_KIND.values()))
 def test_minus_128_beside_any_weight(target):
     """Row pairs of int8 weights in one number: -128 above a negative weight does not fit, and is stored another way;
     too many of them go to the portable kernels. Groups with none, some and different numbers of them; rows that
@@ -145,7 +147,60 @@ def test_minus_128_beside_any_weight(target):
         assert forms[-1] is None and None not in forms[:-3]
 
 
-@pytest.mark.parametrize("target", OWN)
+# Where PRE saturates, where sigma's chords begin and end, and 0; beside random ones of every size
+EDGES = [
+    sign * (edge + off) for edge in (0, 1 << 16, 1 << 25, 1 << 26, 2**31 - 2) for off in (-1, 0, 1) for sign in (1, -1)
+]
+
+
+def gates_at_edges(b, x, rng, **form):
+    """A recurrent layer whose rows are biases alone, edges of PRE on either side of the meeting. form: its ints."""
+    n = 37
+    y = b.gru(x, n, "tanh", True, 16, 64) if "reset_after" in form else b.lstm(x, n, 0, 16, 64, coupled=form["coupled"])
+    layer = b.layers[-1]
+    layer.ints.update(form)
+    for side in ("input", "recurrent"):
+        size = len(layer.arrays[f"{side}_bias"])
+        layer.arrays[f"{side}_weights"][:] = 0
+        layer.arrays[f"{side}_mult"][:] = 1
+        layer.arrays[f"{side}_shift"][:] = 2
+        random = rng.integers(-(2**31), 2**31, size) >> rng.integers(0, 30, size)
+        chosen = np.where(rng.random(size) < 0.5, rng.choice(EDGES, size), random)
+        layer.arrays[f"{side}_bias"][:] = 4 * np.where(rng.random(size) < 0.3, 0, chosen)
+    return y
+
+
+@pytest.mark.parametrize("target", on("host", *ONE_OF_A_KIND.values()))
+def test_gates_at_the_edges_of_int32(target):
+    """Pre-activations that saturate, that lie on a node of sigma or are 0, states at their ends; every form."""
+    rng = np.random.default_rng(5)
+    b = Builder(rng)
+    x = b.input(1)
+    fracs = {"tanh": (15, 3, -16), "sigmoid": (15, 4), "relu": (12, 30), "linear": (13, -5)}
+    for k, (name, frac) in enumerate((name, frac) for name, some in fracs.items() for frac in some):
+        for after in (0, 1):
+            shifts = {"gate_shift": (0, 22, 5)[k % 3], "candidate_shift": (0, 31, 7)[k % 3]}
+            form = {"activation": ACTIVATIONS[name], "reset_after": after, "state_frac": frac}
+            b.output(gates_at_edges(b, x, rng, **form, **shifts))
+    for k, cell_frac in enumerate((15, 14, 8, 7, 6, 0, -16)):
+        for coupled in (0, 1):
+            form = {"coupled": coupled, "cell_frac": cell_frac, "state_frac": (15, 0, 9)[k % 3]}
+            b.output(gates_at_edges(b, x, rng, **form, gate_shift=(0, 22, 5)[k % 3]))
+    rows = tuple(b.tables().state_rows)
+    tables = b.tables((StateInput("h0", rows),))
+    frames = np.zeros((3, 1), np.int16)
+    initial = rng.choice([-32768, 32767, 0, 1, -1, 5000], 37 * len(rows)).astype(np.int16)
+    _, trace, states = oracle.run(tables, [frames], [initial])
+    simulator = Simulator(tables, target)
+    simulator.run_raw((frames, initial), trace=True)
+    for name, values in states.items():
+        found = simulator.last_run.state_trace[name][0]
+        assert_equal_bits(np.array(values), found, f"{target}, state of {name}", 5)
+    for name, values in trace.items():
+        assert_equal_bits(np.array(values), simulator.last_run.trace[name][0], f"{target}, {name}", 5)
+
+
+@pytest.mark.parametrize("target", on(*OWN))
 @pytest.mark.parametrize("seed", [3, 12])
 def test_own_and_portable_kernels_agree_on_whole_nets(target, seed):
     rng = np.random.default_rng(seed)
@@ -167,10 +222,10 @@ def test_a_stream_is_packed_where_a_core_reads_it_and_tables_elsewhere(core):
     packed = pack_matrix(weights, bias, mult, np.full(4, 10, np.uint8), 64, core=core)
     assert isinstance(packed, PackedStream) and packed.form == streams.W16_A64 + streams.BOUNDED
     assert packed.stride * (packed.nb_rows // 4) == packed.nbytes == packed.stream.nbytes
-    for other in (40, 0):  # shifts that no kernel of a stream takes
-        assert not isinstance(
-            pack_matrix(weights, bias, mult, np.full(4, other, np.uint8), 64, core=core), PackedStream
-        )
+    for other in (40, 0):  # shifts that only the M55's kernel takes
+        found = pack_matrix(weights, bias, mult, np.full(4, other, np.uint8), 64, core=core)
+        assert isinstance(found, PackedStream) == (core == "cortex-m55")
+    assert not isinstance(pack_matrix(weights, bias, mult * 3, np.full(4, 10, np.uint8), 64, core=core), PackedStream)
 
 
 def test_a_core_that_does_not_fit_is_named():
@@ -197,6 +252,7 @@ def test_kernels_assemble_with_gcc_and_with_clang(core, compiler, tmp_path):
         "cortex-m0": ("-mcpu=cortex-m0", "-mthumb"),
         "cortex-m3": ("-mcpu=cortex-m3", "-mthumb"),
         "cortex-m4": ("-mcpu=cortex-m4", "-mthumb"),
+        "cortex-m55": ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
         "rv32imc": ("-march=rv32imc", "-mabi=ilp32"),
     }[core]
     arm = core.startswith("cortex")

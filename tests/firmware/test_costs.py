@@ -11,11 +11,11 @@ import struct
 import numpy as np
 import pytest
 
+from boards import M55, on
 from firmware_sim import costs_report
 from firmware_sim.costs import FRAMES, Budget, analyze, judged, memory_map
 from firmware_sim.disassembly import Code
-from firmware_sim.emulator import Emulator
-from firmware_sim.engines import McuEngine
+from firmware_sim.engines import McuEngine, board_of
 from firmware_sim.stack import StackError, StackReader
 from firmware_sim.timing import TIMINGS
 from firmware_sim.toolchain import TARGETS, build_firmware
@@ -87,12 +87,30 @@ PRICES = {  # target -> [(halfwords, whether the last one leaves, cycles at the 
         ((0x8082,), TAKEN, (2, 2)),  # ret
     ],
 }
+PRICES[M55] = [
+    ((0x1840,), ON, (1, 1)),  # adds r0, r0, r1
+    ((0x6808,), ON, (1, 2)),  # ldr r0, [r1]
+    ((0xECB1, 0x0E88), ON, (1, 2)),  # vldrh.u16 q0, [r1], #16
+    ((0xECB1, 0x0E88, 0xECB0, 0x2E88), ON, (3, 4)),  # and vldrb.s16 q1, [r0], #8: both need the memory
+    ((0xECB0, 0x2E88, 0xEEF0, 0x4E22), ON, (2, 5)),  # vldrb.s16 q1, [r0], #8; vmladava.s16 r4, q0, q1
+    ((0xEC18, 0x0F04), ON, (1, 2)),  # vmov q0[2], q0[0], r4, r8
+    ((0xFC90, 0x2F41), ON, (2, 4)),  # vldrw.u32 q1, [r0, q0, uxtw #2]
+    ((0xFF22, 0x0B40), ON, (1, 3)),  # vqrdmulh.s32 q0, q1, q0
+    ((0xED2D, 0x8B10), ON, (8, 17)),  # vpush {d8-d15}
+    ((0xEA54, 0x152D), ON, (1, 2)),  # asrl r4, r5, r1
+    ((0xE8B0, 0x0FF0), ON, (4, 9)),  # ldm r0!, {r4-r11}
+    ((0xF012, 0xE001), ON, (1, 1)),  # dlstp.16 lr, r2
+    ((0xF01F, 0xC00D), TAKEN, (0, 4)),  # letp lr, back
+    ((0xF01F, 0xC00D), ON, (0, 1)),
+    ((0xBDF0,), TAKEN, (4, 9)),  # pop {r4-r7, pc}
+    ((0xD1FC,), TAKEN, (2, 4)),  # bne
+]
 PRICES["cortex-m7"] = PRICES["cortex-m33"] = PRICES["cortex-m4"]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", on(*TIMINGS))
 def test_instructions_cost_what_the_manuals_say(target):
-    board = Emulator(build_firmware(gru_net(rng(), 3, 5, 2, 8, 32), target))
+    board = board_of(build_firmware(gru_net(rng(), 3, 5, 2, 8, 32), target))
     place = board.symbol("net_check").address
     for code, left, expected in PRICES[target]:
         board.write(place, struct.pack(f"<{len(code)}H", *code))
@@ -101,7 +119,7 @@ def test_instructions_cost_what_the_manuals_say(target):
 
 
 def test_every_target_has_a_timing():
-    assert TIMINGS.keys() == TARGETS.keys()
+    assert TIMINGS.keys() == {*TARGETS, M55}
     assert all(timing.source for timing in TIMINGS.values())
 
 
@@ -116,7 +134,7 @@ def nets():
     return found | {f"random {seed}": random_tables(np.random.default_rng(seed)) for seed in (0, 2, 6)}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", on(*TIMINGS))
 def test_instructions_are_those_of_the_emulator(target):
     """Layer by layer they add up to what a step of the very frames executes, and every block is decoded whole."""
     for what, tables in nets().items():
@@ -145,11 +163,11 @@ def test_macs_are_those_of_the_matrices():
     assert cost.macs == 4 * 7 * (5 + 3) + 7 * 3
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", on(*TIMINGS))
 def test_sizes_are_those_of_the_image(target):
     for what, tables in nets().items():
         (cost,) = analyze(tables, [target]).cores
-        board = Emulator(build_firmware(tables, target))
+        board = board_of(build_firmware(tables, target))
         sizes, flash, ram = board.sizes(), cost.flash, cost.ram
         assert flash.total == sizes.flash == flash.weights + flash.tables + flash.net + flash.kernels + flash.library
         local = [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import oracle
 from bits import assert_equal_bits
+from boards import EVERYWHERE, M55, on
 from firmware_sim import Simulator
 from firmware_sim.engines import HostEngine
 from firmware_sim.toolchain import TARGETS
@@ -102,7 +103,7 @@ def test_every_recurrent_kind_gives_the_oracles_bits_on_every_engine(weight_bits
     assert_equal_bits(expected[0][0], outputs[0], "plain C, output", seed)
     for name, values in expected[2].items():
         assert_equal_bits(values, states[name], f"plain C, state of {name}", seed)
-    for target in ("host", *TARGETS):
+    for target in EVERYWHERE:
         check(qmodel.tables, raw, initial, target, expected, seed)
 
 
@@ -143,7 +144,7 @@ def test_every_engine_gives_the_oracles_bits(activation, weight_bits, seed, dept
     assert_equal_bits(expected[0][0], outputs[0], "plain C, output", seed)
     for name, values in expected[2].items():
         assert_equal_bits(values, states[name], f"plain C, state of {name}", seed)
-    for target in ("host", *TARGETS):
+    for target in EVERYWHERE:
         check(tables, raw, initial, target, expected, seed)
 
 
@@ -158,7 +159,7 @@ def poison(engine):
         engine.reset()
 
 
-@pytest.mark.parametrize("target", ["host", *TARGETS])
+@pytest.mark.parametrize("target", on("host", *TARGETS, M55))
 @pytest.mark.parametrize("kind", ["reset after", "reset before", "mixed"])
 def test_disturbed_firmware_gives_the_same_bits(target, kind):
     """State saved, everything poisoned, state restored, before every step; then a reset, and the first bits again."""

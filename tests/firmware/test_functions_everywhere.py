@@ -14,8 +14,8 @@ import pytest
 import nets
 import oracle
 from bits import assert_equal_bits
+from boards import EVERYWHERE
 from firmware_sim import Simulator
-from firmware_sim.toolchain import TARGETS
 from plain_c import PlainC
 from quantize.emit_c import render
 
@@ -37,7 +37,7 @@ def test_every_function_gives_the_oracles_bits_everywhere(seed, width):
     outputs, trace, _ = oracle.run(tables, [x])
     for name, expected, actual in zip(tables.outputs, outputs, PlainC(tables).run([x])[0], strict=True):
         assert_equal_bits(expected, actual, f"plain C, output {name}", seed)
-    for target in ("host", *TARGETS):
+    for target in EVERYWHERE:
         simulator = Simulator(tables, target)
         simulator.run_raw(x, trace=True)
         for name, expected in trace.items():

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_sim.emulator import Emulator
-from firmware_sim.toolchain import BOARD, SCRIPT, TARGETS, Firmware
+from boards import M55, on
+from firmware_sim.engines import board_of
+from firmware_sim.toolchain import BOARD, SCRIPT, Firmware, find_target, linker_script
 from nets import Builder, function_net, memory_net, random_tables, rnnoise_net
 from quantize.emit_c import kernel_files, render
 from quantize.errors import QuantizeError
@@ -127,7 +128,8 @@ def test_every_kernel_that_is_called_comes_along(core, tmp_path):
     """Linked together, a package lacks nothing but what the compiler's library has (RISC-V: see below)."""
     gcc = tool("arm-none-eabi-gcc")
     for k, (what, tables) in enumerate(some_nets().items()):
-        options = ["-mcpu=cortex-m4", "-mthumb", "-O1", "-std=c99", "-nostdlib", "-r", "-o", "all.o"]
+        flags = ["-mcpu=cortex-m55", "-mfloat-abi=hard"] if core == "cortex-m55" else ["-mcpu=cortex-m4"]
+        options = [*flags, "-mthumb", "-O1", "-std=c99", "-nostdlib", "-r", "-o", "all.o"]
         succeeds([gcc, *options, *sources(package("cmake", tmp_path / f"{k}", tables=tables, core=core))], tmp_path)
         missing = [line.split()[-1] for line in succeeds(["arm-none-eabi-nm", "-u", "all.o"], tmp_path).splitlines()]
         assert all(name.startswith("__") or name in ("memset", "memcpy") for name in missing), f"{what}: {missing}"
@@ -370,19 +372,20 @@ def test_cmake_runs_the_self_test(tmp_path):
     assert "100% tests passed" in said and "1" in said
 
 
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m55"])
 @pytest.mark.parametrize("compiler", ["zig", "arm-none-eabi-gcc"])
-def test_cmake_takes_any_toolchain(compiler, tmp_path):
-    cmake, folder = tool("cmake"), package("cmake", tmp_path / "p", core="cortex-m4")
+def test_cmake_takes_any_toolchain(compiler, core, tmp_path):
+    cmake, folder = tool("cmake"), package("cmake", tmp_path / "p", core=core)
     if compiler == "zig":
         pytest.importorskip("ziglang", reason="an optional extra: rtcore[mcu]")
-        flags = "-target thumb-freestanding-eabi -mcpu=cortex_m4 -mfloat-abi=soft"
+        flags = " ".join(find_target(M55 if core == "cortex-m55" else core).compile)
         for name, command in (("zig-cc", "cc"), ("zig-ar", "ar")):
             (tmp_path / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {command} "$@"\n')
             (tmp_path / name).chmod(0o755)
         setting = [f"set(CMAKE_C_COMPILER {tmp_path}/zig-cc)", f'set(CMAKE_AR {tmp_path}/zig-ar CACHE FILEPATH "")']
         setting += ['set(CMAKE_RANLIB true CACHE FILEPATH "")']
     else:
-        flags = "-mcpu=cortex-m4 -mthumb"
+        flags = f"-mcpu={core} -mthumb" + " -mfloat-abi=hard" * (core == "cortex-m55")
         setting = [f"set(CMAKE_C_COMPILER {tool(compiler)})"]
     setting += ["set(CMAKE_SYSTEM_NAME Generic)", "set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)"]
     setting += [f'set(CMAKE_C_FLAGS_INIT "{flags}")']
@@ -521,12 +524,13 @@ def test_kconfig(tmp_path):
 # ------------------------------------------------------------------------------------------------------ a core's own --
 
 
-@pytest.mark.parametrize("target", ["cortex-m0", "cortex-m4", "rv32imc"])
+@pytest.mark.parametrize("target", on("cortex-m0", "cortex-m4", "rv32imc", M55))
 def test_a_single_pair_gives_the_golden_bits_on_the_emulated_core(target, tmp_path):
     """With the core's own kernels, whose assembly is renamed too; two nets of the same kernels in one image."""
     for module in ("ziglang", "unicorn", "elftools"):
         pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
-    found = TARGETS[target]
+    found = find_target(target)
+    (tmp_path / SCRIPT).write_bytes(linker_script(found))
     zig = [sys.executable, "-m", "ziglang", "cc"]
     objects = []
     for name, seed in (("alpha", 3), ("beta", 4)):
@@ -535,9 +539,9 @@ def test_a_single_pair_gives_the_golden_bits_on_the_emulated_core(target, tmp_pa
         objects.append(f"{name}.o")
         succeeds([*zig, *found.compile, *_build.WARNINGS, "-c", f"{name}/{name}.c", "-o", objects[-1]], tmp_path)
     succeeds([*zig, *found.compile, "-std=c99", "-c", BOARD / found.startup, "-o", "board-startup.o"], tmp_path)
-    link = [*found.link, "-Wl,-e,board_reset", "-Wl,-u,alpha_selftest", "-Wl,-u,beta_selftest", "-T", BOARD / SCRIPT]
+    link = [*found.link, "-Wl,-e,board_reset", "-Wl,-u,alpha_selftest", "-Wl,-u,beta_selftest", "-T", SCRIPT]
     succeeds([*zig, *link, *objects, "board-startup.o", "-o", "image.elf"], tmp_path)
-    board = Emulator(Firmware(tmp_path / "image.elf", found, "alpha"))
+    board = board_of(Firmware(tmp_path / "image.elf", found, "alpha"))
     assert board.call("alpha_selftest") == 0 and board.call("beta_selftest") == 0
-    own = {"cortex-m0": "m0_pairs_w16", "cortex-m4": "rows_w16_a64", "rv32imc": "rv_rows_w16_a64"}[target]
+    own = {"cortex-m0": "m0_pairs_w16", "rv32imc": "rv_rows_w16_a64"}.get(target, "rows_w16_a64")
     assert any(name.startswith(f"alpha_rtcore_{own}") for name in board.symbols)

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from bits import assert_equal_bits
+from boards import needs_qemu
 from firmware_sim import Simulator, qemu
+from firmware_sim.disassembly import Code
 from firmware_sim.emulator import Emulator, EmulatorError
-from firmware_sim.qemu import PROGRAM, Qemu
+from firmware_sim.engines import McuEngine
+from firmware_sim.qemu import Qemu
 from firmware_sim.toolchain import (
     BOARD,
     QEMU_TARGETS,
@@ -33,9 +36,6 @@ from rtcore import _build
 
 for module in ("ziglang", "unicorn", "elftools"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
-needs_qemu = pytest.mark.skipif(
-    shutil.which(PROGRAM) is None, reason=f"{PROGRAM} is not installed: no second opinion on the emulated cores"
-)
 
 SEED = 97
 GCC = "arm-none-eabi-gcc"
@@ -90,6 +90,27 @@ def test_the_very_file_that_unicorn_runs(target, machine):
     for function, *arguments in (("net_selftest",), ("rtcore_tanh_q15", -(1 << 22)), ("rtcore_tanh_q15", 12345)):
         assert unicorn.call(function, *arguments) == board.call(function, *arguments), function
         assert unicorn.instructions == board.instructions > 10, function
+
+
+@needs_qemu
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m0"])
+def test_what_runs_is_followed_as_unicorn_follows_it(target):
+    """Instruction by instruction; the blocks of the two may differ."""
+    tables = random_tables(np.random.default_rng(SEED))
+    (frames,) = random_frames(np.random.default_rng(SEED), tables, 2)[:1]
+    followed = []
+    for name in (target, f"qemu:{target}"):
+        engine = McuEngine(tables, build_firmware(tables, name))
+        inputs = [np.zeros(width, np.int16) for _, width in engine.inputs]
+        for frame in (frames[0], frames[1]):
+            runs = []
+            with engine.board.following(lambda address, size, runs=runs: runs.append((address, size))):
+                _, counted = engine.step([frame, *inputs[1:]])
+        decoded = Code(engine.board)
+        addresses = [at.address for run in runs for at in decoded.run(*run)]
+        assert len(addresses) == counted[0]
+        followed.append([address - engine.board.symbol("net_step").address for address in addresses])
+    assert followed[0] == followed[1]
 
 
 @needs_qemu

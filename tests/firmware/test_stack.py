@@ -17,6 +17,7 @@ from window_nets import option_net, random_window
 
 ARM, RISCV = "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc"
 CORES = {cpu: (ARM, f"-mcpu={cpu}", "-mthumb") for cpu in ("cortex-m0", "cortex-m4", "cortex-m33")}
+CORES["cortex-m55"] = (ARM, "-mcpu=cortex-m55", "-mfloat-abi=hard", "-mthumb")
 CORES["rv32imc"] = (RISCV, "-march=rv32imc", "-mabi=ilp32", "-ffreestanding")
 RUNTIME = 32  # bytes granted to a routine of the compiler's library (long multiplication, shifts, division)
 

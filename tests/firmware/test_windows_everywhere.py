@@ -16,8 +16,9 @@ import nets
 import oracle
 import window_nets
 from bits import assert_equal_bits
+from boards import EVERYWHERE
 from firmware_sim import Simulator
-from firmware_sim.toolchain import TARGETS, build_host_library
+from firmware_sim.toolchain import build_host_library
 from plain_c import PlainC
 from quantize.emit_c import render
 from quantize.golden import golden_vectors
@@ -31,7 +32,7 @@ def everywhere(tables, frames, seed):
         assert_equal_bits(expected, actual, f"plain C, output {name}", seed)
     for name, values in states.items():
         assert_equal_bits(values, history[name], f"plain C, state of {name}", seed)
-    for target in ("host", *TARGETS):
+    for target in EVERYWHERE:
         simulator = Simulator(tables, target)
         simulator.run_raw(tuple(frames) if len(frames) > 1 else frames[0], trace=True)
         for name, expected in trace.items():

@@ -11,10 +11,10 @@ import struct
 import numpy as np
 import pytest
 
+from boards import M55, needs_qemu, on
 from firmware_sim.architectures import RISCV32, THUMB
 from firmware_sim.disassembly import Code
-from firmware_sim.emulator import Emulator
-from firmware_sim.engines import McuEngine
+from firmware_sim.engines import McuEngine, board_of
 from firmware_sim.stack import StackError, StackReader
 from firmware_sim.toolchain import TARGETS, api, build_firmware
 from nets import function_net, gru_net, memory_net, random_frames, random_tables, rnnoise_net
@@ -28,7 +28,7 @@ FAMILIES = ("cortex-m4", "rv32imc")
 
 def assembled(target, halfwords):
     """A reader of a firmware one of whose functions, "code", is hand-written."""
-    board = Emulator(build_firmware(gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32), target))
+    board = board_of(build_firmware(gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32), target))
     code = halfwords[board.architecture] if isinstance(halfwords, dict) else halfwords
     room = board.symbol("net_check")
     assert 2 * len(code) <= room.size
@@ -83,6 +83,33 @@ def test_forms_of_thumb():
     assert assembled("cortex-m4", code)[1].worst("code").bytes == 284
 
 
+@needs_qemu
+def test_forms_of_helium():
+    """Vectors on the stack, a stack pointer aligned for them, loops that end in LE."""
+    code = (
+        0xE92D, 0x41F0,  # push.w {r4-r8, lr}      24
+        0xAF03,          # add r7, sp, #12
+        0xED2D, 0x8B10,  # vpush {d8-d15}          88
+        0xB09C,          # sub sp, #112            200
+        0x466C,          # mov r4, sp
+        0xF36F, 0x0403,  # bfc r4, #0, #4          212, at the most
+        0x46A5,          # mov sp, r4
+        0xF042, 0xC007,  # wls lr, r2, past the loop
+        0xECB1, 0x0E88,  # vldrh.u16 q0, [r1], #16
+        0xEC18, 0x0F04,  # vmov q0[2], q0[0], r4, r8
+        0xF00F, 0xC007,  # le lr, back
+        0xF1A7, 0x044C,  # sub.w r4, r7, #76       back to 88
+        0x2000,          # movs r0, #0
+        0x46A5,          # mov sp, r4
+        0xECBD, 0x8B10,  # vpop {d8-d15}
+        0xE8BD, 0x81F0,  # pop.w {r4-r8, pc}
+    )  # fmt: skip
+    assert assembled(M55, code)[1].worst("code").bytes == 212
+    for wrong in ((0xECAD, 0x1F04), (0x46A5,)):  # vstrw.32 q0, [sp], #16; mov sp, r4 of an unknown r4
+        with pytest.raises(StackError, match="unknown amount"):
+            assembled(M55, (*wrong, 0x4770))[1].worst("code")
+
+
 def call(board, function):
     """bl from the second instruction of "code", behind one of two bytes."""
     offset = board.symbol(function).address - (board.symbol("code").address + 2) - 4
@@ -124,7 +151,7 @@ def test_what_has_no_bound_is_refused(code, why):
         reader.worst("code")
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", on(*TARGETS, M55))
 def test_the_painted_stack_never_exceeds_the_worst(target):
     """Nets of every kind; where the deepest chain does run, both are the same. A core's own kernels keep the portable
     rows for matrices that their streams do not take, so that their deepest chain runs for few nets."""
@@ -149,7 +176,8 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
             painted = max(painted, board.stack_used("net_step", engine.state, *io))
         assert 0 < painted <= bound.bytes, f"{what} on {target}: {painted} painted, {bound}"
         if core == "portable":
-            assert bound.bytes <= painted + 128, f"{what} on {target}: {painted} painted, {bound}"
+            vectors = 128 * (target == M55)  # compiled for vectors, sums of four rows differ that much in their frames
+            assert bound.bytes <= painted + 128 + vectors, f"{what} on {target}: {painted} painted, {bound}"
             exact += painted == bound.bytes
         assert bound.chain[0] == "net_step" and len(bound.chain) > 2
         for function in api(tables):

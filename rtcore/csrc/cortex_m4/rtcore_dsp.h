@@ -1,4 +1,4 @@
-/* rtcore_dsp.h - two instructions that the DSP extension has, as assembly. Neighbours: rtcore_core.h. */
+/* rtcore_dsp.h - two instructions that the DSP extension (Cortex-M4, M7, M33, M55) has, as assembly. Neighbours: rtcore_core.h. */
 #ifndef RTCORE_DSP_H
 #define RTCORE_DSP_H
 

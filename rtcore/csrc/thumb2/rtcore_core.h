@@ -1,4 +1,4 @@
-/* rtcore_core.h - meeting and sigma for Cortex-M3, M4, M7 and M33, in place of the portable one.
+/* rtcore_core.h - meeting and sigma for Cortex-M3, M4, M7, M33 and M55, in place of the portable one.
  *
  * Saturating additions and shifts, and chords in assembly. A saturated negative pre-activation is INT32_MIN here: nothing
  * that reads one tells it from -INT32_MAX, as magnitudes are clipped before they are used. GNU C: gcc, clang.

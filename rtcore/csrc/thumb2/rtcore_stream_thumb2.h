@@ -1,9 +1,10 @@
-/* rtcore_stream_thumb2.h - what the streams of Cortex-M3 and M4 have in common, in assembly: how a kernel is entered and left,
- * its loops, saturation.
+/* rtcore_stream_thumb2.h - what the streams of Cortex-M3, M4 and M55 have in common, in assembly: how a kernel is entered,
+ * saturation; and of M3 and M4: loops, how a kernel is left.
  *
- * A kernel computes `count` groups of four rows. Its loops are unrolled and entered at computed places; what they need beyond
- * registers lies in a frame. Included once, by the core's rtcore_stream_i16.c, which brings the kernels
- * rtcore_rows_w16_a64 and rtcore_rows_w8_a32, FRAME_WORDS, and FORMS: what else a form may say. GNU assembler syntax: gcc, clang.
+ * A kernel computes `count` groups of four rows. M3's and M4's loops are unrolled and entered at computed places; what they
+ * need beyond registers lies in a frame. Included once, by the core's rtcore_stream_i16.c, which brings the kernels
+ * rtcore_rows_w16_a64 and rtcore_rows_w8_a32, FRAME_WORDS, and FORMS: what else a form may say. GNU assembler syntax: gcc,
+ * clang.
  * Neighbours: rtcore_matrix_i16.h (rtcore_matrix_i16_rows, defined here), rtcore/streams.py (writes streams).
  */
 #ifndef RTCORE_STREAM_THUMB2_H

@@ -1,0 +1,52 @@
+/* rtcore_units4.h - gates, activations and views of four units at once, for cores that have vectors.
+ *
+ * This is for those that have none: every function answers 0, and its caller goes on unit by unit. A core may bring its
+ * own rtcore_units4.h (csrc/<core>/), which gives the same numbers and answers 1 where it has done the work.
+ * Neighbours: rtcore_dense_i16.c, rtcore_conv_i16.c, rtcore_gru_i16.c, rtcore_lstm_i16.c (ask).
+ */
+#ifndef RTCORE_UNITS4_H
+#define RTCORE_UNITS4_H
+
+#include "rtcore_matrix_i16.h"
+
+/* output: i16 [count], rtcore_matrix_i16_activate of rows: i32 [count rounded up to 4] */
+static inline int rtcore_units4_activate(const int32_t *rows, int count, int activation, int16_t *output) {
+    (void)rows, (void)count, (void)activation, (void)output;
+    return 0;
+}
+
+/* view: i16 [n], rtcore_view of state: i32 [n] */
+static inline int rtcore_units4_view(const int32_t *state, int n, int16_t *view) {
+    (void)state, (void)n, (void)view;
+    return 0;
+}
+
+/* A GRU's reset_after: states of at most four units move on. state: i32 [count]; rows: i32 [2][3][4], of the input and of
+ * the recurrent matrix, z r h */
+static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    (void)gru, (void)count, (void)state, (void)rows;
+    return 0;
+}
+
+/* A GRU that resets before: states of at most four units as the candidate's matrix reads them. a: i32 [4] of the reset
+ * gate, PRE; reset: i16 [count] */
+static inline int rtcore_units4_gru_reset(const int32_t *a, int count, const int32_t *state, int16_t *reset) {
+    (void)a, (void)count, (void)state, (void)reset;
+    return 0;
+}
+
+/* The same: states move on. z, a: i32 [4] of the update gate and of the candidate, PRE */
+static inline int rtcore_units4_gru_update(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *z,
+                                           const int32_t *a) {
+    (void)gru, (void)count, (void)state, (void)z, (void)a;
+    return 0;
+}
+
+/* An LSTM without peepholes: cells of units first.., at most four, move on. hidden: i16, what they give out */
+static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell,
+                                     const int16_t *view, const int16_t *input, int16_t *hidden) {
+    (void)lstm, (void)first, (void)count, (void)cell, (void)view, (void)input, (void)hidden;
+    return 0;
+}
+
+#endif
