@@ -30,10 +30,11 @@ def state_sqnr(graph, x, **options):
 
 @pytest.mark.parametrize("weight_bits", [16, 8])
 @pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("gate_slope", [0.0, 1 / 6, 0.2])
 @pytest.mark.parametrize(("seed", "units", "scale"), [(0, 64, 1.0), (1, 33, 2.0), (2, 128, 3.0), (3, 8, 1.0)])
-def test_random_tanh_nets_reach_80_db(seed, units, scale, reset_after, weight_bits):
+def test_random_tanh_nets_reach_80_db(seed, units, scale, gate_slope, reset_after, weight_bits):
     rng = np.random.default_rng(seed)
-    graph = gru_graph(rng, 20, units, scale=scale, reset_after=reset_after)
+    graph = gru_graph(rng, 20, units, scale=scale, reset_after=reset_after, gate_slope=gate_slope)
     found, *_ = state_sqnr(graph, rng.standard_normal((4, 100, 20)), weight_bits=weight_bits)
     print(f"{found:.1f} dB")
     assert found >= 80, f"{found:.1f} dB, seed {seed}"

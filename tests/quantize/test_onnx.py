@@ -111,6 +111,25 @@ def test_the_export_gives_the_tables_of_the_module(name, tmp_path):
     }
 
 
+class Recurrent(nn.Module):
+    def __init__(self, kind, **options) -> None:
+        super().__init__()
+        self.rnn = kind(6, 4, batch_first=True, **options)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"num_layers": 2}, {"bidirectional": True}], ids=str)
+def test_an_exported_projection_is_refused(options, tmp_path):
+    """ONNX has none; torch's exporter leaves a part of the weights, or a graph that cannot be computed."""
+    path = exported(Recurrent(nn.LSTM, proj_size=2, **options).eval(), X, tmp_path / "net.onnx")
+    lost = r"LSTM .* has initial_c of shape \[1, 3, 4\].*lacks its projection: give the torch module itself"
+    broken = "bidirectional" in options or "num_layers" in options
+    with pytest.raises(UnsupportedError, match="Concat .*cannot be computed" if broken else lost):
+        quantize.import_model(path, X)
+
+
 def test_layer_normalization_of_an_old_opset(tmp_path):
     """Written out in nine operators, as exporters did before opset 17."""
     nodes = [
@@ -351,7 +370,32 @@ def cell(op, gates, **attrs):
 W = array(4, 3, 3, 3)
 REFUSED = {
     "clip": (cell("GRU", 3, clip=3.0), "GRU .node 'the_gru'.: has clip 3.0, which bounds"),
-    "gates": (cell("GRU", 3, activations=["HardSigmoid", "Tanh"]), "activations hardsigmoid, tanh; the kernels have"),
+    "gates": (cell("GRU", 3, activations=["Softsign", "Tanh"]), "activations softsign, tanh; the kernels have"),
+    "rows of W": (
+        one("GRU", X, (array(1, 9, 6), array(1, 12, 4)), hidden_size=4),
+        r"W of shape \[1, 9, 6\], .*1, 12, 6",
+    ),
+    "rows of B": (
+        one("GRU", X, (array(1, 12, 6), array(1, 12, 4), array(1, 12)), hidden_size=4),
+        r"B of shape \[1, 12\], its other weights ask for \[.., 1, 24\]",
+    ),
+    "peepholes": (
+        one("LSTM", X, (array(1, 16, 6), array(1, 16, 4), *[None] * 4, array(1, 8)), hidden_size=4),
+        r"has P of shape \[1, 8\]",
+    ),
+    "gates of an LSTM": (cell("LSTM", 4, activations=["Relu", "Tanh", "Tanh"]), "activations relu, tanh, tanh; the"),
+    "shifted gates": (
+        cell("GRU", 3, activations=["HardSigmoid", "Tanh"], activation_beta=[0.4]),
+        "has HardSigmoid gates with alpha 0.2 and beta 0.4; the kernels have them with alpha .* and beta 0.5",
+    ),
+    "steep gates": (
+        cell("LSTM", 4, activations=["HardSigmoid", "Tanh", "Tanh"], activation_alpha=[1.5]),
+        "has HardSigmoid gates with alpha 1.5 and beta 0.5; the kernels have them with alpha 0.00195312 to 1 and",
+    ),
+    "whose constants": (
+        cell("GRU", 3, activations=["Tanh", "HardSigmoid"], activation_alpha=[0.1, 0.3]),
+        "has 2 values in activation_alpha and 1 activations that take one",
+    ),
     "cell": (cell("LSTM", 4, activations=["Sigmoid", "Tanh", "Relu"]), "activations sigmoid, tanh, relu"),
     "rnn": (cell("RNN", 1, activations=["Sigmoid"]), "the kernels have Tanh and Relu"),
     "affine": (

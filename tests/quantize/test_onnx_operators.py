@@ -378,6 +378,44 @@ RECURRENT |= {
         "GRU",
         {"direction": "bidirectional", "linear_before_reset": 1, "activations": ["Sigmoid", "Tanh", "Sigmoid", "Relu"]},
     ),
+    "GRU hard": ("GRU", {"activations": ["HardSigmoid", "Tanh"]}),
+    "GRU hard, of a slope": (
+        "GRU",
+        {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.35], "linear_before_reset": 1},
+    ),
+    "GRU hard, both ways": (
+        "GRU",
+        {
+            "direction": "bidirectional",
+            "activations": ["HardSigmoid", "Affine", "HardSigmoid", "Tanh"],
+            "activation_alpha": [0.35, 1.0],  # the third takes the default
+            "activation_beta": [0.5, 0.0, 0.5],
+        },
+    ),
+    "GRU hard one way": (
+        "GRU",
+        {
+            "direction": "bidirectional",
+            "activations": ["Sigmoid", "Tanh", "HardSigmoid", "Tanh"],
+            "activation_alpha": [0.3],
+            "linear_before_reset": 1,
+        },
+    ),
+    "GRU hard, a constant for each": (
+        "GRU",
+        {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.3, 0.0], "activation_beta": [0.5, 0.0]},
+    ),
+    "LSTM hard": ("LSTM", {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [1 / 6]}),
+    "LSTM hard, with all": (
+        "LSTM",
+        {
+            "activations": ["HardSigmoid", "Tanh", "Tanh"] * 2,
+            "direction": "bidirectional",
+            "peepholes": array(2, 15, seed=9),
+            "input_forget": 1,
+            "states": "given",
+        },
+    ),
     "RNN relu": ("RNN", {"activations": ["Relu"]}),
     "RNN of two kinds": ("RNN", {"direction": "bidirectional", "activations": ["Tanh", "Relu"]}),
     "LSTM without peepholes": ("LSTM", {"peepholes": np.zeros((1, 15), np.float32)}),
