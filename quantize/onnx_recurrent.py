@@ -302,4 +302,22 @@ def _rnn(n: Operator, x: Tensor, w: Tensor, r: Tensor, b: Any = None, lengths: A
     return layer.run([layer.state("initial_h", h0)], [_torch_rnns[name] for name in names])
 
 
+@operator("UnrolledRNN")
+def _unrolled(n: Operator, x: Tensor, *given: Any) -> Any:
+    """See `onnx_unrolled.py`: x [T, B, M], per direction W [M, N], R [N, N], two biases [N] and a state [1, B, N]."""
+    weights, starts, backwards = [], [], n.attr("backwards")
+    for w, r, b, c, start in (given[i : i + 5] for i in range(0, len(given), 5)):
+        biases = [x.new_zeros(r.shape[1]) if bias is None else bias.reshape(-1) for bias in (b, c)]
+        weights.append([w.T, r.T, *(biases if b is not None or c is not None else [])])
+        starts.append(x.new_zeros(1, x.shape[1], r.shape[1]) if start is None else start)
+    if x.shape[0] != n.attr("steps"):
+        raise n.refusal(f"is unrolled over {n.attr('steps')} of {x.shape[0]} steps; export the loop over all of them")
+    h0 = torch.cat(starts) if len(starts) > 1 else starts[0]
+    y, last = _torch_rnns[n.attr("activation")](x.flip(0) if backwards else x, [h0], weights, False)
+    if len(weights) == 1:
+        return y, y.flip(0) if backwards else y, last
+    half = y.shape[-1] // 2
+    return y, y[..., :half], last[:1], y[..., half:], last[1:]
+
+
 TORCH = (_torch_gru, _torch_lstm, *_torch_rnns.values())  # those that run both directions at once
