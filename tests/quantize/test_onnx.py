@@ -95,8 +95,12 @@ SAME = {
 
 
 def same_tables(mine, its, name):
-    """Kinds, numbers, arrays and formats; layers may be called otherwise."""
-    assert [(layer.kind, layer.ints) for layer in mine.layers] == [(layer.kind, layer.ints) for layer in its.layers]
+    """Kinds, numbers, arrays and formats; layers may be called otherwise, a mean of all see another shape."""
+
+    def numbers(tables):
+        return [(layer.kind, layer.ints if layer.kind != "pool_i16" else {}) for layer in tables.layers]
+
+    assert numbers(mine) == numbers(its)
     for one_, other in zip(mine.layers, its.layers, strict=True):
         assert one_.arrays.keys() == other.arrays.keys()
         for key in other.arrays:
