@@ -43,8 +43,8 @@ MATRICES = {  # kind -> the members of its C struct that are matrices, the gates
 GEOMETRY = " ".join(f"window.{name}" for name in WINDOW)
 STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the same names
     "dense_i16": "nb_inputs nb_neurons activation",
-    "gru_i16": "nb_inputs nb_neurons activation reset_after gate_shift candidate_shift state_frac",
-    "lstm_i16": "nb_inputs nb_neurons nb_outputs coupled gate_shift cell_frac state_frac",
+    "gru_i16": "nb_inputs nb_neurons activation reset_after gate_shift candidate_shift state_frac gate_slope",
+    "lstm_i16": "nb_inputs nb_neurons nb_outputs coupled gate_shift cell_frac state_frac gate_slope",
     "rnn_i16": "nb_inputs nb_neurons activation shift state_frac",
     "conv_i16": f"{GEOMETRY} nb_inputs nb_neurons groups activation",
     "depthwise_i16": f"{GEOMETRY} nb_inputs nb_neurons multiplier activation",
@@ -142,8 +142,9 @@ class Call:
 
     @property
     def members(self) -> list[tuple[str, str]]:
-        """All numbers of its struct, and their values in C."""
-        return [(name, self.word(name)) for name in STRUCTS.get(self.kind, "").split()]
+        """All numbers of its struct, and their values in C; a number that its record lacks is 0 and left out."""
+        names = STRUCTS.get(self.kind, "").split()
+        return [(name, self.word(name)) for name in names if name != "gate_slope" or name in self.ints]
 
     @property
     def macros(self) -> list[tuple[str, int]]:
@@ -291,13 +292,14 @@ def _what(tables: Tables, layer: Layer) -> str:
     x = tables.tensors[layer.inputs[0]]
     what = {number: name for name, number in ACTIVATIONS.items()}.get(ints.get("activation", 0), "")
     formats = f"Q({x.frac}) -> Q({y.frac})"
+    hard = ", hard gates" if ints.get("gate_slope") else ""
     if layer.kind == "dense_i16":
         return f"dense {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {formats}"
     if layer.kind == "gru_i16":
-        form = "reset after" if ints["reset_after"] else "reset before"
+        form = ("reset after" if ints["reset_after"] else "reset before") + hard
         return f"gru {ints['nb_inputs']} -> {ints['nb_neurons']} {what}, {form}, {formats}"
     if layer.kind == "lstm_i16":
-        form = ", coupled" * ints["coupled"] + ", peepholes" * ints["peephole"]
+        form = ", coupled" * ints["coupled"] + ", peepholes" * ints["peephole"] + hard
         form += f", projected to {ints['nb_outputs']}" if ints["projected"] else ""
         return f"lstm {ints['nb_inputs']} -> {ints['nb_neurons']}{form}, {formats}"
     if layer.kind == "rnn_i16":

@@ -1,4 +1,5 @@
-"""The float graph on the very weights that the integers stand for: what separates rounding weights from arithmetic.
+"""The float graph on the very weights (and slopes) that the integers stand for: what separates rounding weights from
+arithmetic.
 
 Neighbours: `tables.py` (made the integers), `float_run.py` (runs the graph), `firmware_sim/compare.py` (error budget).
 """
@@ -11,7 +12,7 @@ import numpy as np
 
 from quantize.graph import Graph, Node
 from quantize.plan import BOUNDED, NORMAL_FRAC, PRE_FRAC, STATE_EXTRA
-from rtcore.tables import ACTIVATIONS, Layer, Tables
+from rtcore.tables import ACTIVATIONS, SLOPE_FRAC, Layer, Tables
 
 WEIGHTED = {"dense_i16", "gru_i16", "lstm_i16", "rnn_i16", "affine_i16", "prelu_i16", "layernorm_i16"} | {
     "conv_i16",
@@ -55,6 +56,8 @@ def dequantized(node: Node, layer: Layer | None, tables: Tables) -> Node:
         return replace(
             node, attrs=attrs, params={"weight": a["mult"] * lsb * 2.0**NORMAL_FRAC, "bias": a["bias"] * lsb}
         )
+    if "gate_slope" in layer.ints:
+        node = replace(node, attrs=node.attrs | {"gate_slope": layer.ints["gate_slope"] * 2.0**-SLOPE_FRAC})
     if layer.kind != "gru_i16":
         return replace(node, params=meeting(layer, x_frac, out_frac))
     n = layer.ints["nb_neurons"]

@@ -48,6 +48,12 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def gate_of(node: Node) -> Callable[[np.ndarray], np.ndarray]:
+    """The gates' activation of a gru or lstm node: sigmoid, or the hard one of its slope."""
+    slope = node.attrs.get("gate_slope", 0.0)
+    return (lambda x: np.clip(x.dtype.type(slope) * x + x.dtype.type(0.5), 0, 1)) if slope else sigmoid
+
+
 def run_graph(graph: Graph, inputs: Any, dtype: Any = np.float64, observe: Observe | None = None) -> Any:
     """Run the graph on what the model takes; return what the model returns, as arrays of `dtype`.
 
@@ -146,7 +152,7 @@ def _over_window(step: Op) -> Op:
 def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     """h' = n + z * (h - n), the formulas of `quantize.nn.GRU`."""
     weight_ih, weight_hh, bias_ih, bias_hh = run.params(node, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    act = ACTIVATIONS[node.attrs["activation"]]
+    act, gate = ACTIVATIONS[node.attrs["activation"]], gate_of(node)
     x = inputs[0]
     streams, steps, _ = x.shape
     n = weight_hh.shape[1]
@@ -158,7 +164,7 @@ def _gru(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     gates_hh, candidate_hh = np.ascontiguousarray(weight_hh[: 2 * n].T), np.ascontiguousarray(weight_hh[2 * n :].T)
     for t in range(steps):
         recurrent[:, t, : 2 * n] = h @ gates_hh + bias_hh[: 2 * n]
-        gates = sigmoid(from_input[:, t, : 2 * n] + recurrent[:, t, : 2 * n])
+        gates = gate(from_input[:, t, : 2 * n] + recurrent[:, t, : 2 * n])
         r, z = gates[:, :n], gates[:, n:]
         if node.attrs["reset_after"]:
             recurrent[:, t, 2 * n :] = h @ candidate_hh + bias_hh[2 * n :]
@@ -185,6 +191,7 @@ def _lstm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
     x = inputs[0]
     streams, steps, _ = x.shape
     n, coupled = lstm_form(node)
+    gate = gate_of(node)
     (peephole,) = (
         run.params(node, "weight_peephole") if "weight_peephole" in node.params else [np.zeros(3 * n, run.dtype)]
     )
@@ -200,9 +207,9 @@ def _lstm(node: Node, inputs: list[np.ndarray], run: _Run) -> np.ndarray:
         recurrent[:, t] = h @ across + bias_hh
         a_i, *a_f, a_g, a_o = np.split(from_input[:, t] + recurrent[:, t], 4 - coupled, axis=1)
         a_i = a_i + to_i * c
-        f = sigmoid(-a_i) if coupled else sigmoid(a_f[0] + to_f * c)
-        c = f * c + sigmoid(a_i) * np.tanh(a_g)
-        h = sigmoid(a_o + to_o * c) * np.tanh(c)
+        f = gate(-a_i) if coupled else gate(a_f[0] + to_f * c)
+        c = f * c + gate(a_i) * np.tanh(a_g)
+        h = gate(a_o + to_o * c) * np.tanh(c)
         h = h if projection is None else h @ projection
         cell[:, t], y[:, t] = c, h
     run.observe(f"{node.name}:gates_input", from_input)

@@ -24,9 +24,10 @@ class Node:
     op           inputs   attrs                                                params (float64 arrays)
     linear       x        -                                                    weight [N, M], bias [N]
     gru          x        activation "tanh"|"relu"|..., reset_after bool,      weight_ih [3N, M], weight_hh [3N, N],
-                          initial: (state input name, row) or None             bias_ih [3N], bias_hh [3N]; gates r, z, n
+                          initial: (state input name, row) or None;            bias_ih [3N], bias_hh [3N]; gates r, z, n
+                          gate_slope: of hard gates, 0 or absent for sigmoids
     lstm         x        initial, initial_cell: (state input name, row)       weight_ih [4N, M], weight_hh [4N, P],
-                          or None                                              bias_ih [4N], bias_hh [4N]; gates i f g o
+                          or None; gate_slope as of gru                        bias_ih [4N], bias_hh [4N]; gates i f g o
                                                                                weight_hr [P, N], or no
                                                                                projection and P = N
                                                                                weight_peephole [3N], gates i f o, or

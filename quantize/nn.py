@@ -1,5 +1,5 @@
 """Recurrent layers that torch cannot spell: a GRU with a free candidate activation and both reset conventions, an LSTM
-with peepholes and coupled gates.
+with peepholes and coupled gates, hard gates in both.
 
 Each computation is one torch.library operator, `rtcore::gru` or `rtcore::lstm`, so that `torch.export` keeps it as ONE
 node and a saved .pt2 carries it; importing this file registers the operators, which a .pt2 that holds one needs before
@@ -19,12 +19,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rtcore.errors import slope_of_gates
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
     "linear": lambda x: x,
 }
+
+
+def _gate(slope: float) -> Callable[[Tensor], Tensor]:
+    """The gates' activation: sigmoid for slope 0, else the hard sigmoid of that slope."""
+    return (lambda x: torch.clamp(slope * x + 0.5, 0, 1)) if slope else torch.sigmoid
 
 
 def _frames(x: Tensor, batch_first: bool) -> Tensor:
@@ -59,23 +66,24 @@ def _forward_gru(
     activation: str,
     reset_after: bool,
     batch_first: bool,
+    gate_slope: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """The layer in plain torch operations; shapes as in `GRU.forward`."""
     frames = _frames(x, batch_first)
     n = weight_hh.shape[1]
     h = _first(h0, x, frames.shape[1], n)
-    act = ACTIVATIONS[activation]
+    act, gate = ACTIVATIONS[activation], _gate(gate_slope)
     from_input = F.linear(frames, weight_ih, bias_ih)
     outputs = []
     for wx in from_input.unbind(0):
         wx_rz, wx_n = wx[:, : 2 * n], wx[:, 2 * n :]
         if reset_after:
             uh = F.linear(h, weight_hh, bias_hh)
-            r, z = torch.sigmoid(wx_rz + uh[:, : 2 * n]).chunk(2, 1)
+            r, z = gate(wx_rz + uh[:, : 2 * n]).chunk(2, 1)
             candidate = act(wx_n + r * uh[:, 2 * n :])
         else:
             bias_rz, bias_n = (None, None) if bias_hh is None else (bias_hh[: 2 * n], bias_hh[2 * n :])
-            r, z = torch.sigmoid(wx_rz + F.linear(h, weight_hh[: 2 * n], bias_rz)).chunk(2, 1)
+            r, z = gate(wx_rz + F.linear(h, weight_hh[: 2 * n], bias_rz)).chunk(2, 1)
             candidate = act(wx_n + F.linear(r * h, weight_hh[2 * n :], bias_n))
         h = candidate + z * (h - candidate)
         outputs.append(h)
@@ -100,14 +108,16 @@ def gru(
     activation: str,
     reset_after: bool,
     batch_first: bool,
+    gate_slope: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """The operator behind `GRU`: (y, h_n), both contiguous and fresh."""
-    y, h_n = _forward_gru(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, activation, reset_after, batch_first)
+    parameters = (weight_ih, weight_hh, bias_ih, bias_hh)
+    y, h_n = _forward_gru(x, h0, *parameters, activation, reset_after, batch_first, gate_slope)
     return y.contiguous(), h_n
 
 
 @gru.register_fake
-def _(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, activation, reset_after, batch_first):
+def _(x, h0, weight_ih, weight_hh, bias_ih, bias_hh, activation, reset_after, batch_first, gate_slope=0.0):
     return _shapes(x, weight_hh.shape[1], batch_first)
 
 
@@ -122,20 +132,22 @@ def _forward_lstm(
     weight_peephole: Tensor | None,
     coupled: bool,
     batch_first: bool,
+    gate_slope: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The layer in plain torch operations; shapes as in `LSTM.forward`."""
     frames = _frames(x, batch_first)
     n = weight_hh.shape[1]
     h, c = (_first(state, x, frames.shape[1], n) for state in (h0, c0))
+    gate = _gate(gate_slope)
     to_i, *to_f, to_o = [0.0] * (3 - coupled) if weight_peephole is None else weight_peephole.chunk(3 - coupled)
     from_input = F.linear(frames, weight_ih, bias_ih)
     outputs = []
     for wx in from_input.unbind(0):
         a_i, *a_f, a_g, a_o = (wx + F.linear(h, weight_hh, bias_hh)).chunk(4 - coupled, 1)
-        i = torch.sigmoid(a_i + to_i * c)
-        f = 1 - i if coupled else torch.sigmoid(a_f[0] + to_f[0] * c)
+        i = gate(a_i + to_i * c)
+        f = 1 - i if coupled else gate(a_f[0] + to_f[0] * c)
         c = f * c + i * torch.tanh(a_g)
-        h = torch.sigmoid(a_o + to_o * c) * torch.tanh(c)
+        h = gate(a_o + to_o * c) * torch.tanh(c)
         outputs.append(h)
     return _last(x, batch_first, outputs, h, c)
 
@@ -152,15 +164,16 @@ def lstm(
     weight_peephole: Tensor | None,
     coupled: bool,
     batch_first: bool,
+    gate_slope: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The operator behind `LSTM`: (y, h_n, c_n), all contiguous and fresh."""
     parameters = (weight_ih, weight_hh, bias_ih, bias_hh, weight_peephole)
-    y, h_n, c_n = _forward_lstm(x, h0, c0, *parameters, coupled, batch_first)
+    y, h_n, c_n = _forward_lstm(x, h0, c0, *parameters, coupled, batch_first, gate_slope)
     return y.contiguous(), h_n, c_n
 
 
 @lstm.register_fake
-def _(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_peephole, coupled, batch_first):
+def _(x, h0, c0, weight_ih, weight_hh, bias_ih, bias_hh, weight_peephole, coupled, batch_first, gate_slope=0.0):
     y, h_n = _shapes(x, weight_hh.shape[1], batch_first)
     return y, h_n, torch.empty_like(h_n)
 
@@ -219,6 +232,10 @@ class _Recurrent(torch.nn.Module):
         for parameter in self.parameters():
             torch.nn.init.uniform_(parameter, -bound, bound)
 
+    def extra_gates(self) -> str:
+        """What `extra_repr` says of hard gates."""
+        return f", gate_slope={self.gate_slope:g}" if self.gate_slope else ""
+
     def check_call(self, x: Tensor, **states: Tensor | None) -> None:
         """Raises ValueError for what the layer cannot take, by the argument's name."""
         kind = type(self).__name__
@@ -239,9 +256,10 @@ class _Recurrent(torch.nn.Module):
 
 
 class GRU(_Recurrent):
-    """One GRU layer, called like `torch.nn.GRU`, with the candidate's activation and the reset's place to choose.
+    """One GRU layer, called like `torch.nn.GRU`, with the candidate's activation, the reset's place and the gates'
+    activation to choose.
 
-    With s the logistic sigmoid, a the activation and * element by element, for each step:
+    With s the gates' activation, a the candidate's and * element by element, for each step:
 
         r  = s(W_ir x + b_ir + W_hr h + b_hr)
         z  = s(W_iz x + b_iz + W_hz h + b_hz)
@@ -249,7 +267,8 @@ class GRU(_Recurrent):
         n  = a(W_in x + b_in + W_hn (r * h) + b_hn)      reset_after=False (Cho et al. 2014; the RNNoise lineage)
         h' = n + z * (h - n)
 
-    activation "tanh" with reset_after=True is `torch.nn.GRU` of one layer.
+    activation "tanh" with reset_after=True is `torch.nn.GRU` of one layer. s is the logistic sigmoid, or with a
+    gate_slope, 1/512..1, the hard sigmoid clip(gate_slope * x + 1/2, 0, 1): 1/6 in Keras 3, 0.2 in Keras 2 and ONNX.
 
     Parameters, in torch's shapes and gate order r, z, n: weight_ih [3N, F], weight_hh [3N, N], and with bias=True
     bias_ih [3N], bias_hh [3N]; all drawn from U(-1/sqrt(N), 1/sqrt(N)), as torch does.
@@ -265,18 +284,20 @@ class GRU(_Recurrent):
         reset_after: bool = True,
         bias: bool = True,
         batch_first: bool = False,
+        gate_slope: float = 0.0,
     ) -> None:
         super().__init__(input_size, hidden_size, 3, bias, batch_first, reset_after=reset_after)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
         self.activation = activation
         self.reset_after = reset_after
+        self.gate_slope = slope_of_gates(gate_slope, "GRU")
         self.reset_parameters()
 
     def extra_repr(self) -> str:
         return (
             f"{self.input_size}, {self.hidden_size}, activation={self.activation!r}, reset_after={self.reset_after}, "
-            f"bias={self.bias}, batch_first={self.batch_first}"
+            f"bias={self.bias}, batch_first={self.batch_first}{self.extra_gates()}"
         )
 
     def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -293,13 +314,15 @@ class GRU(_Recurrent):
             self.activation,
             self.reset_after,
             self.batch_first,
+            self.gate_slope,
         )
 
 
 class LSTM(_Recurrent):
-    """One LSTM layer, called like `torch.nn.LSTM`, with peepholes and coupled input and forget gates to choose.
+    """One LSTM layer, called like `torch.nn.LSTM`, with peepholes, coupled input and forget gates and the gates'
+    activation to choose.
 
-    With s the logistic sigmoid and * element by element, for each step:
+    With s the gates' activation and * element by element, for each step:
 
         i  = s(W_ii x + b_ii + W_hi h + b_hi + p_i * c)      the p terms with peephole=True
         f  = s(W_if x + b_if + W_hf h + b_hf + p_f * c)      f = 1 - i with coupled=True
@@ -312,6 +335,7 @@ class LSTM(_Recurrent):
     the input gate and take f = 1 - i, as ONNX's input_forget and the CIFG of Greff et al. 2017. A layer that was
     trained the other way round, with a forget gate and i = 1 - f, is the same layer: give the rows of i (weights,
     biases, peepholes) the negated rows of its f, as 1 - s(a) = s(-a). With neither it is `torch.nn.LSTM` of one layer.
+    s is the logistic sigmoid, or with a gate_slope a hard one, as in `GRU`; 1 - s(a) = s(-a) holds of both.
 
     Parameters, in torch's shapes and gate order i, f, g, o (coupled: i, g, o, and 3N rows): weight_ih [4N, F],
     weight_hh [4N, N]; with bias=True bias_ih [4N], bias_hh [4N]; with peephole=True weight_peephole [3N] in the order
@@ -328,19 +352,21 @@ class LSTM(_Recurrent):
         batch_first: bool = False,
         peephole: bool = False,
         coupled: bool = False,
+        gate_slope: float = 0.0,
     ) -> None:
         super().__init__(
             input_size, hidden_size, 3 if coupled else 4, bias, batch_first, peephole=peephole, coupled=coupled
         )
         self.peephole = peephole
         self.coupled = coupled
+        self.gate_slope = slope_of_gates(gate_slope, "LSTM")
         self.weight_peephole = torch.nn.Parameter(torch.empty((3 - coupled) * hidden_size)) if peephole else None
         self.reset_parameters()
 
     def extra_repr(self) -> str:
         return (
             f"{self.input_size}, {self.hidden_size}, bias={self.bias}, batch_first={self.batch_first}, "
-            f"peephole={self.peephole}, coupled={self.coupled}"
+            f"peephole={self.peephole}, coupled={self.coupled}{self.extra_gates()}"
         )
 
     def forward(self, x: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -361,5 +387,6 @@ class LSTM(_Recurrent):
             self.weight_peephole,
             self.coupled,
             self.batch_first,
+            self.gate_slope,
         )
         return y, (h_n, c_n)

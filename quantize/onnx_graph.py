@@ -24,6 +24,7 @@ from onnx.reference import ReferenceEvaluator
 
 from quantize.errors import FormatError, UnsupportedError
 from quantize.onnx_fusions import fused
+from quantize.onnx_unrolled import rolled
 
 OLDEST_OPSET = 11
 
@@ -179,7 +180,7 @@ class _Reader:
             self.origins[tensor.name] = tensor.name
         inputs = tuple(self._input(value) for value in graph.input if value.name not in self.constants)
         outputs = tuple(value.name for value in graph.output)
-        steps = fused(self._steps(), self.constants, outputs)
+        steps = rolled(fused(self._steps(), self.constants, outputs), self.constants, outputs)
         self._refuse(steps, operators)
         needed = {name for step in steps for name in step.inputs} | set(outputs)
         constants = {name: array for name, array in self.constants.items() if name in needed}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ from quantize.graph import Graph
 from quantize.onnx_graph import Input, Network, Step, computed, read
 from quantize.onnx_ops import OPERATORS, Operator, operator_class
 from quantize.signature import to_frames
+from quantize.torch_moves import PART_OF_TIME
+
+UNROLLED = (
+    "if the file has a loop over the steps that its exporter has unrolled (of cells, say): give the torch module "
+    "itself, or its .pt2, where the loop is one layer"
+)
 
 
 def import_model(path: str | os.PathLike, sample: Any, form: str = "auto") -> Graph:
@@ -44,7 +51,8 @@ def import_model(path: str | os.PathLike, sample: Any, form: str = "auto") -> Gr
     module = OnnxModule(network)
     graph = torch_import.import_model(module, module.arguments(sample), form)
     to_frames(graph.signature, sample)
-    return graph
+    unrolled = any(note.startswith("it is no stream") and PART_OF_TIME in note for note in graph.notes)
+    return replace(graph, notes=(*graph.notes, UNROLLED)) if unrolled else graph
 
 
 class OnnxModule(torch.nn.Module):
@@ -68,7 +76,7 @@ class OnnxModule(torch.nn.Module):
         values |= {i.name: given[name] for i, name in zip(self.network.inputs, self.names, strict=True)}
         for step in self.network.steps:
             results = self._known(step, values) if step.known else self._run(step, values)
-            values.update(zip(step.outputs, results, strict=False))
+            values.update((name, result) for name, result in zip(step.outputs, results, strict=False) if name)
         found = {name: values[name] for name in self.network.outputs if name in values}
         if len(found) != len(self.network.outputs) or not all(isinstance(v, torch.Tensor) for v in found.values()):
             fixed = next(n for n in self.network.outputs if not isinstance(found.get(n), torch.Tensor))

@@ -87,8 +87,8 @@ def _chain(node: Node, made: dict[str, Node], followers: dict[str, list[Node]], 
 
 
 def _alike(a: Node, b: Node) -> bool:
-    """The same weights and the same activation."""
-    fixed = ("activation", "reset_after")
+    """The same weights and the same activations."""
+    fixed = ("activation", "reset_after", "gate_slope")
     return all(a.params[key] is b.params[key] for key in ("weight_ih", "weight_hh")) and all(
         a.attrs.get(key) == b.attrs.get(key) for key in fixed
     )

@@ -19,7 +19,8 @@ from quantize.graph import Graph, Node, lstm_form
 from quantize.plan import BOUNDED, PRE_FRAC, STATE_EXTRA, Plan
 from quantize.weights import Matrix, affine_arrays, finest_target, meeting_target, peephole_arrays, quantize_matrix
 from quantize.window_tables import WINDOW_BUILDERS
-from rtcore.tables import ACTIVATIONS, Layer, StateInput, Tables, Tensor
+from rtcore.errors import RtcoreError, slope_of_gates
+from rtcore.tables import ACTIVATIONS, SLOPE_FRAC, Layer, StateInput, Tables, Tensor
 
 
 class Builder:
@@ -180,11 +181,19 @@ class Builder:
             gate_shift=PRE_FRAC - gate_frac,
             candidate_shift=top - candidate_frac,
             state_frac=plan.state_frac,
-        )
+        ) | self.hard_gates(node)
         arrays = {}
         for side, (w, b, frac) in sides.items():
             self.side(node, side, w, b, frac, np.repeat([gate_frac, gate_frac, candidate_frac], units), ints, arrays)
         self.recurrent("gru_i16", node, plan.state_frac, units, ints, arrays)
+
+    def hard_gates(self, node: Node) -> dict[str, int]:
+        """The int of a layer whose gates are hard sigmoids; none where they are sigmoids."""
+        try:
+            slope = slope_of_gates(node.attrs.get("gate_slope", 0.0), f"{node.op} {node.name} ({node.where})")
+        except RtcoreError as error:
+            raise PlanError(str(error)) from None
+        return {"gate_slope": round(slope * 2**SLOPE_FRAC)} if slope else {}
 
     def lstm(self, node: Node) -> None:
         plan, p = self.plan.recurrent[node.name], node.params
@@ -199,7 +208,7 @@ class Builder:
             peephole=int("weight_peephole" in p),
             cell_frac=plan.cell_frac,
             state_frac=plan.state_frac,
-        )
+        ) | self.hard_gates(node)
         arrays: dict[str, np.ndarray] = {}
         ints["gate_shift"] = self.meeting(node, plan, PRE_FRAC, PRE_FRAC, ints, arrays)
         if projected:

@@ -33,6 +33,7 @@ class Recurrent(nn.Module):
     """
 
     states = 1
+    torch_has = True  # whether it is an operator of torch's own
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -90,13 +91,17 @@ class SimpleRNN(Recurrent):
         return super().read(layer)
 
 
-def _check_gates(layer: Layer) -> None:
+SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6}  # of gates; Keras 3's hard sigmoid is relu6(x + 3) / 6
+
+
+def _gate_slope(layer: Layer) -> float:
     gate = activation_name(layer, "recurrent_activation")
-    if gate != "sigmoid":
+    if gate not in SLOPES:
         raise layer.refusal(
-            f"has recurrent_activation={gate!r}; the gates of the fixed-point kernels are sigmoids: set "
-            "recurrent_activation='sigmoid' and train on for a few epochs (the weights fit)"
+            f"has recurrent_activation={gate!r}; the kernels' gates are sigmoid or hard_sigmoid: set one of them and "
+            "train on for a few epochs"
         )
+    return SLOPES[gate]
 
 
 @makes("GRU")
@@ -104,10 +109,11 @@ class GRU(Recurrent):
     """z, r = s(...), h' = z h + (1 - z) act(...), with the reset before or after the recurrent product."""
 
     def read(self, layer: Layer) -> list[np.ndarray]:
-        _check_gates(layer)
+        self.slope = _gate_slope(layer)
         if self.act not in _operators.ACTIVATIONS:
             raise layer.refusal(f"has activation={self.act!r}; supported are {', '.join(_operators.ACTIVATIONS)}")
         self.reset_after = bool(layer.option("reset_after", False))
+        self.torch_has = self.act == "tanh" and self.reset_after and not self.slope
 
         def turned(array: np.ndarray) -> np.ndarray:  # z, r, h -> r, z, n
             z, r, n = np.split(array, 3)
@@ -117,7 +123,7 @@ class GRU(Recurrent):
 
     def run(self, x: Tensor, start: Sequence[Tensor] | None) -> Sequence[Tensor]:
         h = start[0] if start else None
-        return torch.ops.rtcore.gru(x, h, *self.weights, self.act, self.reset_after, True)
+        return torch.ops.rtcore.gru(x, h, *self.weights, self.act, self.reset_after, True, self.slope)
 
 
 @makes("LSTM")
@@ -127,12 +133,15 @@ class LSTM(Recurrent):
     states = 2
 
     def read(self, layer: Layer) -> list[np.ndarray]:
-        _check_gates(layer)
+        self.slope = _gate_slope(layer)
         if self.act != "tanh":
             raise layer.refusal(f"has activation={self.act!r}; retrain it with tanh")
+        self.torch_has = not self.slope
         return super().read(layer)
 
     def run(self, x: Tensor, start: Sequence[Tensor] | None) -> Sequence[Tensor]:
+        if self.slope:
+            return torch.ops.rtcore.lstm(x, *(start or (None, None)), *self.weights, None, False, True, self.slope)
         zeros = [x.new_zeros(1, x.shape[0], self.units)] * 2
         return torch.lstm(x, start or zeros, list(self.weights), *SINGLE)
 
@@ -167,8 +176,7 @@ class Bidirectional(nn.Module):
             raise layer.refusal(f"has merge_mode={self.mode!r}; supported are None, {', '.join(MERGES)}")
         alike = ("kind", "units", "act", "sequences", "returns_state")
         same = all(getattr(one, key) == getattr(other, key) for key in alike)
-        spelled = one.kind != "GRU" or (one.act == "tanh" and one.reset_after and getattr(other, "reset_after", False))
-        self.fused = same and spelled and not one.backwards and other.backwards
+        self.fused = same and one.torch_has and other.torch_has and not one.backwards and other.backwards
         self.merge = Step(self._merged)
 
     def _merged(self, a: Tensor, b: Tensor) -> Any:

@@ -126,9 +126,10 @@ def _own_gru(
     activation: str,
     reset_after: bool,
     batch_first: bool,
+    gate_slope: float = 0.0,
 ) -> tuple[Value, Value]:
     layers = [{"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}]
-    attrs = {"activation": activation, "reset_after": reset_after}
+    attrs = {"activation": activation, "reset_after": reset_after, "gate_slope": gate_slope}
     y, h_n = _recurrent(b, x, {"initial": h0}, layers, "gru", attrs, batch_first)
     return y, h_n
 
@@ -146,10 +147,12 @@ def _own_lstm(
     weight_peephole: Operand | None,
     coupled: bool,
     batch_first: bool,
+    gate_slope: float = 0.0,
 ) -> tuple[Value, Value, Value]:
     layer = {"weight_ih": weight_ih, "weight_hh": weight_hh, "bias_ih": bias_ih, "bias_hh": bias_hh}
     layer["weight_peephole"] = weight_peephole
-    y, h_n, c_n = _recurrent(b, x, {"initial": h0, "initial_cell": c0}, [layer], "lstm", {}, batch_first)
+    attrs = {"gate_slope": gate_slope}
+    y, h_n, c_n = _recurrent(b, x, {"initial": h0, "initial_cell": c0}, [layer], "lstm", attrs, batch_first)
     return y, h_n, c_n
 
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from quantize.torch_axes import Atom, Axis, Builder, Operand, Value, axis_size, flat, handles
 from quantize.torch_memory import copied, expanded, features, innermost, permuted, planar, solid
 
+PART_OF_TIME = "takes a part of the time axis"  # of a refusal, which the notes of a window then hold
+
 # --- selection and concatenation ------------------------------------------------------------------------------------
 
 
@@ -52,8 +54,8 @@ def taken(b: Builder, x: Value, dim: int, start: int, stop: int, drop: bool = Fa
             return x.moved((*before, (axis[0].padded(axis[0].pad[0], 0),), *after))
         if not last or any(axis[0].pad):
             raise b.refusal(
-                "takes a part of the time axis; a streaming net sees one step at a time: take all steps, or the last "
-                "one with [-1] or [-1:] (a loop over the steps has to be a recurrent layer)"
+                f"{PART_OF_TIME}; a streaming net sees one step at a time: take all steps, or the last one with [-1] "
+                "or [-1:] (a loop over the steps has to be a recurrent layer)"
             )
         return x.moved((*before, *([] if drop else [()]), *after))
     if high <= low:

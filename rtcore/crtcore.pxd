@@ -95,6 +95,7 @@ cdef extern from "rtcore.h" nogil:
         int gate_shift
         int candidate_shift
         int state_frac
+        int gate_slope
 
     int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity)
     void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
@@ -113,6 +114,7 @@ cdef extern from "rtcore.h" nogil:
         int gate_shift
         int cell_frac
         int state_frac
+        int gate_slope
 
     int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity)
     void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
@@ -179,7 +181,8 @@ cdef extern from "rtcore.h" nogil:
         int reset_after
 
     int rtcore_gru_f32_check(const rtcore_gru_f32 *gru, int capacity)
-    void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch)
+    void rtcore_gru_f32_gated(const rtcore_gru_f32 *gru, float gate_slope, float *state, const float *input,
+                              float *scratch)
     void rtcore_activation_f32(float *output, const float *input, int n, int activation)
 
 cdef extern from "rtcore_fixed.h" nogil:
@@ -187,6 +190,7 @@ cdef extern from "rtcore_fixed.h" nogil:
         RTCORE_STATE_ONE
     int16_t rtcore_view(int32_t state)
     int32_t rtcore_sigma(int32_t a)
+    int32_t rtcore_hard_sigma(int32_t a, int32_t slope)
     int32_t rtcore_tanh(int32_t a)
     int16_t rtcore_sigmoid_q15(int32_t a)
     int16_t rtcore_tanh_q15(int32_t a)

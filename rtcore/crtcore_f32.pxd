@@ -17,6 +17,7 @@ cdef extern from "rtcore_f32.h" nogil:
         int nb_neurons
         int nb_outputs
         int coupled
+        float gate_slope
 
     int rtcore_lstm_f32_check(const rtcore_lstm_f32 *lstm, int capacity)
     void rtcore_lstm_f32_step(const rtcore_lstm_f32 *lstm, float *cell, float *state, const float *input,

@@ -6,10 +6,11 @@ Neighbours: `csrc/rtcore.h` (RTCORE_E_*, what a *_check() returns), the layer cl
 from __future__ import annotations
 
 import operator
+from numbers import Real
 
 import numpy as np
 
-from rtcore.tables import ACTIVATIONS
+from rtcore.tables import ACTIVATIONS, GATE_SLOPES
 
 REMAKE = "make the tables again from the model"
 
@@ -49,6 +50,19 @@ def activation_number(activation: int | str, where: str) -> int:
             raise RtcoreError(f"{where}: activation {activation!r} is none of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[activation]
     return operator.index(activation)
+
+
+def slope_of_gates(slope: float, where: str) -> float:
+    """Of hard gates, clip(slope * x + 1/2, 0, 1), or 0 for sigmoids. Raises RtcoreError for any other number,
+    TypeError for what is none."""
+    low, high = GATE_SLOPES
+    if isinstance(slope, bool) or not isinstance(slope, Real):
+        raise TypeError(f"{where}: gate_slope must be a number, got {slope!r}")
+    if slope != 0 and not low <= slope <= high:
+        raise RtcoreError(
+            f"{where}: gate_slope is {slope!r}, expected 0 (sigmoid gates) or that of hard sigmoids, {low}..{high}"
+        )
+    return float(slope)
 
 
 def floats(array: object, where: str, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -6,10 +6,10 @@ layer in firmware).
 
 import numpy as np
 
-from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_f32, rtcore_gru_f32_check, rtcore_gru_f32_step
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_f32, rtcore_gru_f32_check, rtcore_gru_f32_gated
 from rtcore.layer_f32 cimport RecurrentF32
 
-from rtcore.errors import RtcoreError, activation_number, check, floats
+from rtcore.errors import RtcoreError, activation_number, check, floats, slope_of_gates
 
 
 cdef class GruF32(RecurrentF32):
@@ -19,14 +19,19 @@ cdef class GruF32(RecurrentF32):
     bias: float32 [3N], with reset_after [6N]: the input's, then the recurrent's;
     activation: of the candidate, a name or number of rtcore.tables.ACTIVATIONS; name: what messages call the layer.
     reset_after 1: h~ = act(Wx + r o (R h + b)), as torch; 0: h~ = act(Wx + R (r o h) + b).
-    Raises RtcoreError (a ValueError) for wrong shapes, NaN or infinite weights, and N above RTCORE_MAX_NEURONS.
+    gate_slope: 0 for sigmoid gates, else of hard ones, slope * x + 1/2 within 0..1 (1/6 in Keras 3, 0.2 in ONNX).
+    Raises RtcoreError (a ValueError) for wrong shapes, NaN or infinite weights, N above RTCORE_MAX_NEURONS, and a slope
+    that is none of rtcore.tables.GATE_SLOPES.
     """
 
     cdef rtcore_gru_f32 c
+    cdef float gate_slope
 
-    def __init__(self, input_weights, recurrent_weights, bias, activation="tanh", reset_after=1, name="gru_f32"):
+    def __init__(self, input_weights, recurrent_weights, bias, activation="tanh", reset_after=1, name="gru_f32",
+                 gate_slope=0.0):
         if reset_after not in (0, 1):
             raise RtcoreError(f"layer {name}: reset_after is {reset_after!r}, expected 0 or 1")
+        self.gate_slope = slope_of_gates(gate_slope, f"layer {name}")
         recurrent = floats(recurrent_weights, f"layer {name}: recurrent_weights", (None, None))
         units, rows = recurrent.shape
         if rows != 3 * units:
@@ -46,7 +51,7 @@ cdef class GruF32(RecurrentF32):
 
     @classmethod
     def from_torch(cls, weight_ih, weight_hh, bias_ih=None, bias_hh=None, activation="tanh", reset_after=1,
-                   name="gru_f32"):
+                   name="gru_f32", gate_slope=0.0):
         """From arrays in torch.nn.GRU's layout, gates r, z, n: weight_ih [3N, M], weight_hh [3N, N], biases [3N].
 
         None for a bias of zeros. Without reset_after only the biases' sum counts: formed in float64, rounded once.
@@ -63,7 +68,7 @@ cdef class GruF32(RecurrentF32):
             for bias, label in ((bias_ih, "bias_ih"), (bias_hh, "bias_hh"))
         )
         bias = np.concatenate((bias_ih, bias_hh)) if reset_after else np.add(bias_ih, bias_hh, dtype=np.float64)
-        return cls(zrh(weight_ih).T, zrh(weight_hh).T, bias, activation, reset_after, name)
+        return cls(zrh(weight_ih).T, zrh(weight_hh).T, bias, activation, reset_after, name, gate_slope)
 
     @property
     def nb_inputs(self):
@@ -74,7 +79,7 @@ cdef class GruF32(RecurrentF32):
         return self.c.nb_neurons
 
     cdef void advance(self, const float *x) noexcept nogil:
-        rtcore_gru_f32_step(&self.c, &self.h[0], x, &self.scratch[0])
+        rtcore_gru_f32_gated(&self.c, self.gate_slope, &self.h[0], x, &self.scratch[0])
 
 
 def zrh(rows):

@@ -38,6 +38,7 @@ cdef class GruI16(Recurrent):
         self.c.gate_shift = table.ints["gate_shift"]
         self.c.candidate_shift = table.ints["candidate_shift"]
         self.c.state_frac = table.ints["state_frac"]
+        self.c.gate_slope = table.ints.get("gate_slope", 0)
         check(rtcore_gru_i16_check(&self.c, RTCORE_MAX_NEURONS), f"layer {table.name}")
         self.hold_part(self.states, self.views)
         self.call.gru = &self.c

@@ -11,7 +11,7 @@ from rtcore.crtcore cimport RTCORE_MAX_NEURONS
 from rtcore.crtcore_f32 cimport rtcore_lstm_f32, rtcore_lstm_f32_check, rtcore_lstm_f32_step
 from rtcore.layer_f32 cimport RecurrentF32
 
-from rtcore.errors import RtcoreError, check, floats, summed
+from rtcore.errors import RtcoreError, check, floats, slope_of_gates, summed
 
 
 cdef class LstmF32(RecurrentF32):
@@ -21,17 +21,20 @@ cdef class LstmF32(RecurrentF32):
     input_weights: float32 [M][4N], recurrent_weights: float32 [P][4N], column-major, gates i, f, g, o; bias: float32
     [4N]. projection_weights: float32 [N][P], None for none, P = N. peephole_weights: float32 [3N], i, f, o, None for
     none. coupled: f = 1 - i, [3N] columns i, g, o and [2N] peepholes i, o. name: what messages call the layer.
-    Raises RtcoreError (a ValueError) for wrong shapes, NaN or infinite weights, and N above RTCORE_MAX_NEURONS.
+    gate_slope: 0 for sigmoid gates, else of hard ones, slope * x + 1/2 within 0..1 (1/6 in Keras 3, 0.2 in ONNX).
+    Raises RtcoreError (a ValueError) for wrong shapes, NaN or infinite weights, N above RTCORE_MAX_NEURONS, and a slope
+    that is none of rtcore.tables.GATE_SLOPES.
     """
 
     cdef rtcore_lstm_f32 c
     cdef float[::1] c_
 
     def __init__(self, input_weights, recurrent_weights, bias, projection_weights=None, peephole_weights=None,
-                 coupled=False, name="lstm_f32"):
+                 coupled=False, name="lstm_f32", gate_slope=0.0):
         where = f"layer {name}"
         if coupled not in (False, True):
             raise RtcoreError(f"{where}: coupled is {coupled!r}, expected False or True")
+        self.c.gate_slope = slope_of_gates(gate_slope, where)
         gates = 3 if coupled else 4
         recurrent = floats(recurrent_weights, f"{where}: recurrent_weights", (None, None))
         outputs, rows = recurrent.shape
@@ -61,7 +64,7 @@ cdef class LstmF32(RecurrentF32):
 
     @classmethod
     def from_torch(cls, weight_ih, weight_hh, bias_ih=None, bias_hh=None, weight_hr=None, weight_peephole=None,
-                   coupled=False, name="lstm_f32"):
+                   coupled=False, name="lstm_f32", gate_slope=0.0):
         """From arrays in the layout of torch.nn.LSTM and quantize.nn.LSTM, gates i, f, g, o: weight_ih [4N, M],
         weight_hh [4N, P], biases [4N], weight_hr [P, N], weight_peephole [3N]; coupled, gates i, g, o.
 
@@ -72,7 +75,7 @@ cdef class LstmF32(RecurrentF32):
         weight_hh = floats(weight_hh, where + "weight_hh", (weight_ih.shape[0], None))
         bias = summed(bias_ih, bias_hh, where, weight_ih.shape[0])
         projection = None if weight_hr is None else floats(weight_hr, where + "weight_hr", (None, None)).T
-        return cls(weight_ih.T, weight_hh.T, bias, projection, weight_peephole, coupled, name)
+        return cls(weight_ih.T, weight_hh.T, bias, projection, weight_peephole, coupled, name, gate_slope)
 
     @property
     def nb_inputs(self):

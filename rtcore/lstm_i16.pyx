@@ -49,6 +49,7 @@ cdef class LstmI16(Recurrent):
         self.c.gate_shift = table.ints["gate_shift"]
         self.c.cell_frac = table.ints["cell_frac"]
         self.c.state_frac = table.ints["state_frac"]
+        self.c.gate_slope = table.ints.get("gate_slope", 0)
         check(rtcore_lstm_i16_check(&self.c, RTCORE_MAX_NEURONS), f"layer {table.name}")
         self.hold_part(self.cells, NULL)
         self.hold_part(NULL, self.views)

@@ -18,6 +18,9 @@ SPEC_VERSION = 1  # RTCORE_SPEC_VERSION; tests/test_architecture.py holds the tw
 
 ACTIVATIONS = {"linear": 0, "sigmoid": 1, "tanh": 2, "relu": 3}  # RTCORE_ACTIVATION_*
 
+GATE_SLOPES = (2.0**-9, 1.0)  # of hard gates, clip(slope * x + 1/2, 0, 1): the smallest and the largest
+SLOPE_FRAC = 30  # fractional bits of a record's gate_slope
+
 # The geometry of a convolution or a pool, members of the C rtcore_window by the same names.
 WINDOW = (
     *("in_h", "in_w", "out_h", "out_w", "kernel_h", "kernel_w"),

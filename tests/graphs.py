@@ -17,12 +17,12 @@ def signature(width: int, *results: str, initial: tuple[str, ...] = (), units: i
     return Signature(tuple(arguments), outs, "single" if len(outs) == 1 else "tuple")
 
 
-def gru_node(name, x, rng, inputs, units, activation="tanh", reset_after=True, scale=1.0, initial=None) -> Node:
-    """Uniform +-scale / sqrt(units), as torch initialises (scale 1)."""
+def gru_node(name, x, rng, inputs, units, activation="tanh", reset_after=True, scale=1.0, initial=None, **more) -> Node:
+    """more: gate_slope. Uniform +-scale / sqrt(units), as torch initialises (scale 1)."""
     bound = scale / np.sqrt(units)
     shapes = dict(weight_ih=(3 * units, inputs), weight_hh=(3 * units, units), bias_ih=3 * units, bias_hh=3 * units)
     params = {key: rng.uniform(-bound, bound, shape) for key, shape in shapes.items()}
-    attrs = dict(activation=activation, reset_after=reset_after, initial=initial)
+    attrs = dict(activation=activation, reset_after=reset_after, initial=initial) | more
     return Node("gru", name, (x,), name, attrs, params, "graphs.py")
 
 
@@ -32,14 +32,25 @@ def uniform(rng, units, scale, **shapes) -> dict:
 
 
 def lstm_node(
-    name, x, rng, inputs, units, outputs=0, scale=1.0, initial=None, initial_cell=None, coupled=False, peephole=False
+    name,
+    x,
+    rng,
+    inputs,
+    units,
+    outputs=0,
+    scale=1.0,
+    initial=None,
+    initial_cell=None,
+    coupled=False,
+    peephole=False,
+    **more,
 ) -> Node:
-    """outputs: those of a projection; 0 for none."""
+    """outputs: those of a projection; 0 for none. more: gate_slope."""
     rows = (4 - coupled) * units
     shapes = dict(weight_ih=(rows, inputs), weight_hh=(rows, outputs or units))
     shapes |= dict(bias_ih=rows, bias_hh=rows) | (dict(weight_hr=(outputs, units)) if outputs else {})
     shapes |= dict(weight_peephole=(3 - coupled) * units) if peephole else {}
-    attrs = dict(initial=initial, initial_cell=initial_cell)
+    attrs = dict(initial=initial, initial_cell=initial_cell) | more
     return Node("lstm", name, (x,), name, attrs, uniform(rng, units, scale, **shapes), "graphs.py")
 
 

@@ -59,10 +59,27 @@ chain("lstm-no-bias-backwards", (None, 5), lambda: L.LSTM(4, use_bias=False, go_
 chain("lstm-dropout", (None, 5), lambda: L.LSTM(4, dropout=0.3, recurrent_dropout=0.2), lambda: L.Dropout(0.5))
 for _act in ("tanh", "relu"):
     chain(f"rnn-{_act}", (None, 5), lambda a=_act: L.SimpleRNN(4, activation=a, return_sequences=True))
+for _act in ("tanh", "relu"):
+    for _after in (True, False):
+        chain(
+            f"gru-hard-{_act}-{_after}",
+            (None, 5),
+            lambda a=_act, r=_after: L.GRU(
+                4, activation=a, reset_after=r, recurrent_activation="hard_sigmoid", return_sequences=True
+            ),
+        )
+HARD = dict(recurrent_activation="hard_sigmoid")
+chain("gru-hard-backwards", (None, 5), lambda: L.GRU(4, use_bias=False, go_backwards=True, **HARD), lambda: L.Dense(3))
+chain("lstm-hard", (None, 5), lambda: L.LSTM(4, return_sequences=True, **HARD))
+chain("lstm-hard-last", (None, 5), lambda: L.LSTM(4, use_bias=False, go_backwards=True, **HARD))
+for _kind in ("GRU", "LSTM", "SimpleRNN"):
+    chain(f"unrolled-{_kind}", (9, 5), lambda k=_kind: getattr(L, k)(4, unroll=True, zero_output_for_mask=True))
 CELLS = {
     "gru": lambda **k: L.GRU(4, **k),
     "gru-before": lambda **k: L.GRU(4, reset_after=False, **k),
+    "gru-hard": lambda **k: L.GRU(4, **HARD, **k),
     "lstm": lambda **k: L.LSTM(4, **k),
+    "lstm-hard": lambda **k: L.LSTM(4, **HARD, **k),
     "rnn": lambda **k: L.SimpleRNN(4, **k),
 }
 for _cell in CELLS:
@@ -92,16 +109,16 @@ def unlike_directions():
     return keras.Model(x, L.Bidirectional(L.LSTM(4, return_sequences=True), backward_layer=other)(x))
 
 
-def states_in_and_out():
+def states_in_and_out(**gates):
     x, h = keras.Input((None, 5), name="x"), keras.Input((4,), name="h")
-    y, last = L.GRU(4, return_sequences=True, return_state=True)(x, initial_state=h)
+    y, last = L.GRU(4, return_sequences=True, return_state=True, **gates)(x, initial_state=h)
     return keras.Model([x, h], [y, last])
 
 
-def encoder_decoder():
+def encoder_decoder(**gates):
     heard, asked = keras.Input((None, 5), name="heard"), keras.Input((None, 3), name="asked")
-    _, h, c = L.LSTM(4, return_state=True)(heard)
-    y = L.LSTM(4, return_sequences=True)(asked, initial_state=[h, c])
+    _, h, c = L.LSTM(4, return_state=True, **gates)(heard)
+    y = L.LSTM(4, return_sequences=True, **gates)(asked, initial_state=[h, c])
     return keras.Model([heard, asked], L.Dense(2)(y))
 
 
@@ -113,6 +130,8 @@ def both_from_a_state():
 add("unlike-directions", unlike_directions, (2, 9, 5))
 add("states-in-and-out", states_in_and_out, (2, 9, 5), (2, 4))
 add("encoder-decoder", encoder_decoder, (2, 9, 5), (2, 6, 3))
+add("states-in-and-out-hard", lambda: states_in_and_out(**HARD), (2, 9, 5), (2, 4))
+add("encoder-decoder-hard", lambda: encoder_decoder(**HARD), (2, 9, 5), (2, 6, 3))
 add("both-from-a-state", both_from_a_state, (2, 7, 5), (2, 4))
 
 # --- windows --------------------------------------------------------------------------------------------------------

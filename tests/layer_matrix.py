@@ -83,6 +83,9 @@ def rows() -> list[Row]:
         ("GRU", "bidirectional", *layer(lambda: nn.GRU(4, 5, **both), *steps, call=first), "GruF32"),
         ("GRU", "reset before", *layer(lambda: own.GRU(4, 5, reset_after=False, **gru), *steps, call=first), "GruF32"),
         ("GRU", "ReLU", *layer(lambda: own.GRU(4, 5, activation="relu", **gru), *steps, call=first), "GruF32"),
+        ("GRU", "hard gates", *layer(lambda: own.GRU(4, 5, gate_slope=1 / 6, **gru), *steps, call=first), "GruF32"),
+        ("GRU", "hard gates, reset before", *layer(
+            lambda: own.GRU(4, 5, reset_after=False, gate_slope=0.2, **gru), *steps, call=first), "GruF32"),
         ("GRUCell", "loop", lambda: module(unrolled, m=lambda: nn.GRUCell(4, 5)), steps, "GruF32"),
         ("LSTM", "num_layers=2", *layer(lambda: nn.LSTM(4, 5, 2, **lstm), *steps, call=first), "LstmF32"),
         ("LSTM", "last cell", *layer(lambda: nn.LSTM(4, 5, bias=False, **lstm), *steps, call=cell), "LstmF32"),
@@ -90,6 +93,7 @@ def rows() -> list[Row]:
         ("LSTM", "bidirectional", *layer(lambda: nn.LSTM(4, 5, **both), *steps, call=first), "LstmF32"),
         ("LSTM", "peepholes", *layer(lambda: own.LSTM(4, 5, peephole=True, **lstm), *steps, call=first), "LstmF32"),
         ("LSTM", "coupled gates", *layer(lambda: own.LSTM(4, 5, coupled=True, **lstm), *steps, call=first), "LstmF32"),
+        ("LSTM", "hard gates", *layer(lambda: own.LSTM(4, 5, gate_slope=0.2, **lstm), *steps, call=first), "LstmF32"),
         ("LSTMCell", "loop", lambda: module(unrolled_lstm, m=lambda: nn.LSTMCell(4, 5)), steps, "LstmF32"),
         ("RNN", "tanh", *layer(lambda: nn.RNN(4, 5, **rnn), *steps, call=first), "RnnF32"),
         ("RNN", "ReLU", *layer(lambda: nn.RNN(4, 5, nonlinearity="relu", **rnn), *steps, call=first), "RnnF32"),

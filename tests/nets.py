@@ -96,7 +96,11 @@ class Builder:
         ints = {"nb_inputs": m, "nb_neurons": n, "activation": ACTIVATIONS[activation], "acc_bits": acc}
         return self.emit("dense_i16", (x,), y, ints, arrays)
 
-    def gru(self, x: str, n: int, activation: str = "", reset_after=None, bits=None, acc=None) -> str:
+    def slope(self) -> int:
+        """Of hard gates, in Q30: those of Keras 3 and of ONNX, and any."""
+        return int(self.rng.choice([178956971, 214748365, self.rng.integers(2**21, 2**30 + 1)]))
+
+    def gru(self, x: str, n: int, activation: str = "", reset_after=None, bits=None, acc=None, hard=False) -> str:
         activation = activation or ("relu" if self.coin() else "tanh")
         reset_after = self.coin() if reset_after is None else reset_after
         frac = 15 if activation in ("sigmoid", "tanh") else int(self.rng.integers(8, 14))
@@ -124,6 +128,7 @@ class Builder:
             "input_acc_bits": forms["input"][2],
             "recurrent_acc_bits": forms["recurrent"][2],
         }
+        ints |= {"gate_slope": self.slope()} if hard else {}
         name = f"gru.{len(self.layers)}"
         y = self.tensor(f"{name}.view", n, frac, "state", owner=name)
         return self.emit("gru_i16", (x,), y, ints, arrays)
@@ -138,14 +143,16 @@ class Builder:
             ints[f"{which}_acc_bits"] = wide
         return ints, arrays
 
-    def lstm(self, x: str, n: int, outputs: int = 0, bits=None, acc=None, coupled=False, peephole=False) -> str:
+    def lstm(
+        self, x: str, n: int, outputs: int = 0, bits=None, acc=None, coupled=False, peephole=False, hard=False
+    ) -> str:
         """outputs: those of a projection; 0 for none."""
         gate, cell_frac = int(self.rng.integers(0, 7)), int(self.rng.integers(-4, 16))
         frac = int(self.rng.integers(8, 16)) if outputs else 15 - 2 * int(self.rng.integers(2))
         ints, arrays = self.sides(x, outputs or n, n, [22.5 - gate] * (4 - coupled), bits, acc)
         ints |= {"nb_inputs": self.tensors[x].width, "nb_neurons": n, "nb_outputs": outputs or n}
         ints |= {"projected": outputs > 0, "gate_shift": gate, "cell_frac": cell_frac, "state_frac": frac}
-        ints |= {"coupled": coupled, "peephole": peephole}
+        ints |= {"coupled": coupled, "peephole": peephole} | ({"gate_slope": self.slope()} if hard else {})
         if peephole:
             size = (3 - coupled) * n
             arrays["peephole_weights"] = self.rng.integers(-32767, 32768, size).astype(np.int16)
@@ -183,9 +190,9 @@ class Builder:
             return self.rnn(x, n)
         if how == 1:
             outputs = int(self.rng.integers(1, n + 1)) if self.coin() else 0
-            y = self.lstm(x, n, outputs, coupled=self.coin(), peephole=self.coin())
+            y = self.lstm(x, n, outputs, coupled=self.coin(), peephole=self.coin(), hard=self.coin())
             return self.concat([y, self.cell(y)]) if self.coin() else y
-        return self.gru(x, n)
+        return self.gru(x, n, hard=self.coin())
 
     def activation(self, x: str, into: str = "") -> str:
         t = self.tensors[x]

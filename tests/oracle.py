@@ -64,6 +64,12 @@ def sigma_minus(t: int) -> int:
     return half_up(nodes[i] * (2**16 - f) + nodes[i + 1] * f, 16)
 
 
+def gate_minus(ints: dict, a: int) -> int:
+    """The smaller of a gate's value and 1 minus it, Q0.32: of a sigmoid, or of a hard one of the layer's slope."""
+    slope = ints.get("gate_slope", 0)
+    return clip(2**31 - half_up(abs(a) * slope, 20), 0, 2**31 - 1) if slope else sigma_minus(abs(a))
+
+
 def tanh_q30(a: int) -> int:
     """1 - 2 sigma(-2|a|), halves of the Q30 LSB towards zero; the sign of a."""
     y = ONE - half_up(sigma_minus(2 * abs(a)), 1)
@@ -162,14 +168,14 @@ def gru(layer: Layer, x: list[int], h: list[int]) -> list[int]:
     wx = products("input", x, last)
     if ints["reset_after"]:
         rh = products("recurrent", view, last)
-        gated = [part_of(g, v) for g, v in zip(r, rh, strict=True)]
+        gated = [part_of(ints, g, v) for g, v in zip(r, rh, strict=True)]
     else:
-        kept = [act(half_up(sigmoid_times(g, v), 32 + 15)) for g, v in zip(r, h, strict=True)]
+        kept = [act(half_up(gate_times(ints, g, v), 32 + 15)) for g, v in zip(r, h, strict=True)]
         gated = products("recurrent", kept, last)
     pres = [pre((p + q) * 2 ** ints["candidate_shift"]) for p, q in zip(wx, gated, strict=True)]
     new = []
     for g, old, c in zip(z, h, (candidate(ints, p) for p in pres), strict=True):
-        small = sigma_minus(abs(g))
+        small = gate_minus(ints, g)
         new.append(c + half_up(small * (old - c), 32) if g < 0 else old + half_up(small * (c - old), 32))
     return new
 
@@ -205,13 +211,13 @@ def lstm(layer: Layer, x: list[int], state: list[int]) -> list[int]:
     for k in range(n):
         i, g = seen("i", k, cell[k]), seen("g", k, cell[k])
         f = -i if ints["coupled"] else seen("f", k, cell[k])
-        total = sigmoid_times(f, cell[k]) * 2 ** (15 - frac) + sigmoid_times(i, tanh_q30(g))
+        total = gate_times(ints, f, cell[k]) * 2 ** (15 - frac) + gate_times(ints, i, tanh_q30(g))
         c = clip(half_up(total, 47 - frac), -ONE, ONE)
         o = seen("o", k, c)
         up = 7 - frac
         t = tanh_q30(pre(c * 2**up if up >= 0 else half_up(c, -up)))
         new.append(c)
-        hidden.append(act(half_up(sigmoid_times(o, t), 47 if ints["projected"] else 62 - ints["state_frac"])))
+        hidden.append(act(half_up(gate_times(ints, o, t), 47 if ints["projected"] else 62 - ints["state_frac"])))
     if ints["projected"]:
         names = ("projection_weights", "projection_bias", "projection_mult", "projection_shift")
         hidden = [act(v) for v in rows(*(layer.arrays[name].tolist() for name in names), hidden)]
@@ -226,15 +232,15 @@ def rnn(layer: Layer, x: list[int], view: list[int]) -> list[int]:
     return [act(half_up(max(v, 0), 15)) for v in a]
 
 
-def sigmoid_times(a: int, v: int) -> int:
-    """sigmoid(a) * v, exact, 32 more fractional bits."""
-    small = sigma_minus(abs(a)) * v
+def gate_times(ints: dict, a: int, v: int) -> int:
+    """The gate's value * v, exact, 32 more fractional bits."""
+    small = gate_minus(ints, a) * v
     return small if a < 0 else 2**32 * v - small
 
 
-def part_of(a: int, v: int) -> int:
-    """sigmoid(a) * v: the smaller side's product is what is rounded."""
-    small = half_up(sigma_minus(abs(a)) * v, 32)
+def part_of(ints: dict, a: int, v: int) -> int:
+    """The gate's value * v: the smaller side's product is what is rounded."""
+    small = half_up(gate_minus(ints, a) * v, 32)
     return small if a < 0 else v - small
 
 

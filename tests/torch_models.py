@@ -170,6 +170,14 @@ FORMS = {
             "fc": lambda: nn.Linear(4, 2),
         },
     ),
+    "gru with hard gates": (
+        lambda self, x: self.rnn(x),
+        {"rnn": lambda: own.GRU(3, 4, batch_first=True, gate_slope=1 / 6)},
+    ),
+    "lstm with hard gates": (
+        lambda self, x: (lambda y, states: (y, *states))(*self.rnn(x)),
+        {"rnn": lambda: own.LSTM(3, 4, batch_first=True, gate_slope=0.2)},
+    ),
     "c_n[-1]": (
         lambda self, x: self.fc(self.rnn(x)[1][1][-1]),
         {"rnn": lambda: nn.LSTM(3, 4, num_layers=2, batch_first=True), "fc": lambda: nn.Linear(4, 2)},

@@ -160,6 +160,7 @@ typedef struct {
     int gate_shift;      /* 0..22 */
     int candidate_shift; /* 0..31 */
     int state_frac;      /* frac of the int16 view, -16..30; at most 15 for sigmoid and tanh; the state has 15 more */
+    int gate_slope;      /* 0: z and r are sigmoids; else hard ones, 1/2 + slope * a within 0..1: Q30, 2^21..2^30 */
 } rtcore_gru_i16;
 
 /* capacity: number of elements of the scratch that steps will be given. */
@@ -187,6 +188,7 @@ typedef struct {
     int gate_shift; /* 0..22 */
     int cell_frac;  /* frac of the cell's int16 view, -16..15; the cell has 15 more */
     int state_frac; /* frac of the view, 0..15; with a projection -16..30 */
+    int gate_slope; /* of i, f and o, as in rtcore_gru_i16 */
 } rtcore_lstm_i16;
 
 /* capacity: number of elements of the scratch that steps will be given. */
@@ -317,6 +319,10 @@ void rtcore_dense_f32_step(const rtcore_dense_f32 *layer, float *output, const f
 int rtcore_gru_f32_check(const rtcore_gru_f32 *gru, int capacity);
 /* state: f32 [N], read and replaced: it is the output. scratch: f32 [3N]. h' = z h + (1 - z) h~. */
 void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch);
+/* The same with gates of a slope: slope * x + 1/2 within 0..1 (1/6 in Keras 3, 0.2 in ONNX); 0 for sigmoids. It is no
+ * member of the struct, whose fields are the family's. */
+void rtcore_gru_f32_gated(const rtcore_gru_f32 *gru, float gate_slope, float *state, const float *input,
+                          float *scratch);
 
 void rtcore_activation_f32(float *output, const float *input, int n, int activation);
 

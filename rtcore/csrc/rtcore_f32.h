@@ -27,7 +27,8 @@ typedef struct {
     int nb_inputs;
     int nb_neurons; /* N */
     int nb_outputs;
-    int coupled; /* 1: f = 1 - i */
+    int coupled;      /* 1: f = 1 - i */
+    float gate_slope; /* 0: i, f and o are sigmoids; else hard ones, slope * x + 1/2 within 0..1 */
 } rtcore_lstm_f32;
 
 /* capacity: neurons that the scratch has room for (4 floats each). */

@@ -4,7 +4,7 @@
  *   ACT   int16, Q(frac) of its tensor          activations, inputs, outputs, the view of a state
  *   ACC   int32 or int64, Q of matrix row       exact sums; proven not to overflow
  *   PRE   int32, Q22, never INT32_MIN           pre-activations of sigmoid and tanh: +-512
- *   GATE  int32 0..2^31-1, Q0.32                sigma(-|a|), the smaller of z and 1 - z
+ *   GATE  int32 0..2^31-1, Q0.32                sigma(-|a|), the smaller of z and 1 - z; of a hard gate likewise
  *   STATE int32 -2^30..2^30, Q(frac + 15)       recurrent state
  *
  * Rounding is half up everywhere: floor(x + 1/2). Every shift of a negative number is written so that C99 defines it
@@ -86,9 +86,20 @@ extern const int32_t rtcore_sigma_table[RTCORE_SIGMA_NODES];
 
 #include "rtcore_core.h"
 
-/* sigmoid(a) * v, exact: 32 more fractional bits than v, |v| <= 2^30 */
-static inline int64_t rtcore_sigmoid_product(int32_t a, int32_t v) {
-    const int64_t part = (int64_t)rtcore_sigma(a) * v;
+/* GATE of a hard sigmoid, 1/2 + slope * a within 0..1: 1/2 - slope * |a|, not below 0. slope: Q30, 2^21..2^30. */
+int32_t rtcore_hard_sigma(int32_t a, int32_t slope);
+
+/* GATE of a recurrent layer: of the hard sigmoid of this slope, or with slope 0 of the sigmoid. */
+static inline int32_t rtcore_gate(int32_t a, int32_t slope) {
+    return slope == 0 ? rtcore_sigma(a) : rtcore_hard_sigma(a, slope);
+}
+
+/* Whether a layer's slope is one: where |a| ends, every hard gate is 0. */
+static inline int rtcore_is_gate_slope(int32_t slope) { return slope == 0 || (slope >= 1 << 21 && slope <= 1 << 30); }
+
+/* The gate's value * v, exact: 32 more fractional bits than v, |v| <= 2^30 */
+static inline int64_t rtcore_gate_product(int32_t a, int32_t slope, int32_t v) {
+    const int64_t part = (int64_t)rtcore_gate(a, slope) * v;
     return a < 0 ? part : v * 4294967296LL - part;
 }
 

@@ -4,7 +4,8 @@
  *   h~ = act(Wh x + Rh (r o h) + bh)              reset_after 0
  *   h~ = act(Wh x + r o (Rh h + ch) + bh)         reset_after 1; its z and r add the recurrent bias c, too
  *
- * Every sum starts at the bias and takes the input's columns, then the state's, in order.
+ * Every sum starts at the bias and takes the input's columns, then the state's, in order. Of hard gates, sigmoid is
+ * slope * x + 1/2 within 0..1.
  * Neighbours: rtcore_math_f32.h (the sums and the activations), rtcore_lineage.h (the same under the family's names).
  */
 #include <stddef.h>
@@ -12,7 +13,8 @@
 #include "rtcore.h"
 #include "rtcore_math_f32.h"
 
-void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch) {
+void rtcore_gru_f32_gated(const rtcore_gru_f32 *gru, float gate_slope, float *state, const float *input,
+                          float *scratch) {
     const int n = gru->nb_neurons, m = gru->nb_inputs, stride = 3 * n;
     const float *const w = gru->input_weights, *const recurrent = gru->recurrent_weights;
     float *const z = scratch, *const r = scratch + n, *const h = scratch + 2 * n;
@@ -23,7 +25,9 @@ void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *i
     }
     rtcore_columns_f32(z, 2 * n, w, stride, input, m);
     rtcore_columns_f32(z, 2 * n, recurrent, stride, state, n);
-    rtcore_activation_f32(z, z, 2 * n, RTCORE_ACTIVATION_SIGMOID);
+    for (int i = 0; i < 2 * n; i++) {
+        z[i] = rtcore_gate_f32(z[i], gate_slope);
+    }
 
     /* candidate */
     if (gru->reset_after) {
@@ -48,6 +52,10 @@ void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *i
     for (int i = 0; i < n; i++) {
         state[i] = z[i] * state[i] + (1.0f - z[i]) * h[i];
     }
+}
+
+void rtcore_gru_f32_step(const rtcore_gru_f32 *gru, float *state, const float *input, float *scratch) {
+    rtcore_gru_f32_gated(gru, 0.0f, state, input, scratch);
 }
 
 /* capacity: neurons; the scratch of a step holds three floats for each */

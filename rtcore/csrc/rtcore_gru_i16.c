@@ -11,15 +11,15 @@
 
 enum { UPDATE, RESET, CANDIDATE, GATES }; /* groups of rows of each block of four units */
 
-/* sigmoid(a) * v, rounded once */
-RTCORE_INLINE int32_t gated(int32_t a, int32_t v) {
-    const int32_t part = rtcore_gate_mul(rtcore_sigma(a), v);
+/* gate(a) * v, rounded once; slope: of a hard gate, or 0 */
+RTCORE_INLINE int32_t gated(int32_t a, int32_t slope, int32_t v) {
+    const int32_t part = rtcore_gate_mul(rtcore_gate(a, slope), v);
     return a < 0 ? part : v - part;
 }
 
-/* view of sigmoid(a) * state, rounded once */
-static int16_t gated_view(int32_t a, int32_t state) {
-    return rtcore_sat16(rtcore_rshift_round(rtcore_sigmoid_product(a, state), 32 + RTCORE_STATE_EXTRA));
+/* view of gate(a) * state, rounded once */
+static int16_t gated_view(int32_t a, int32_t slope, int32_t state) {
+    return rtcore_sat16(rtcore_rshift_round(rtcore_gate_product(a, slope, state), 32 + RTCORE_STATE_EXTRA));
 }
 
 /* Other candidates than tanh, in STATE format, one short of the ends so that a difference of two fits int32. */
@@ -42,38 +42,39 @@ RTCORE_INLINE int32_t candidate(int activation, int state_frac, int32_t a) {
 }
 
 /* h' = z h + (1 - z) n as base + small * (other - base): small is min(z, 1 - z), exact; one rounding. */
-RTCORE_INLINE int32_t update(int32_t a, int32_t h, int32_t n) {
-    const int32_t small = rtcore_sigma(a);
+RTCORE_INLINE int32_t update(int32_t a, int32_t slope, int32_t h, int32_t n) {
+    const int32_t small = rtcore_gate(a, slope);
     return a < 0 ? n + rtcore_gate_mul(small, h - n) : h + rtcore_gate_mul(small, n - h);
 }
 
 /* One to four units: their pre-activations meet, their states move on. rows: i32 [2][3][4], of the input and of the
  * recurrent matrix, z r h. reset_after: the reset gate multiplies R h + b. */
 RTCORE_INLINE void units_of(int count, int32_t *state, const int32_t *rows, int gate_shift, int candidate_shift,
-                            int activation, int state_frac) {
+                            int gate_slope, int activation, int state_frac) {
     do {
         const int32_t reset = rtcore_meet(rows[4 * RESET], rows[4 * (GATES + RESET)], gate_shift);
-        const int32_t reread = gated(reset, rows[4 * (GATES + CANDIDATE)]);
+        const int32_t reread = gated(reset, gate_slope, rows[4 * (GATES + CANDIDATE)]);
         const int32_t a = rtcore_meet(rows[4 * CANDIDATE], reread, candidate_shift);
         const int32_t z = rtcore_meet(rows[4 * UPDATE], rows[4 * (GATES + UPDATE)], gate_shift);
-        *state = update(z, *state, candidate(activation, state_frac, a));
+        *state = update(z, gate_slope, *state, candidate(activation, state_frac, a));
         rows++;
         state++;
     } while (--count > 0);
 }
 
-/* The form that most nets have, which gets a step of its own that need not look at its parameters. */
+/* The form that most nets have, whose units go through a loop that need not look at its parameters. */
 static int is_usual(const rtcore_gru_i16 *gru) {
     return gru->activation == RTCORE_ACTIVATION_TANH && gru->state_frac == 15 &&
-           (gru->gate_shift | gru->candidate_shift) == 0;
+           (gru->gate_shift | gru->candidate_shift | gru->gate_slope) == 0;
 }
 
 RTCORE_OUTLINE static void usual_units(int count, int32_t *state, const int32_t *rows) {
-    units_of(count, state, rows, 0, 0, RTCORE_ACTIVATION_TANH, 15);
+    units_of(count, state, rows, 0, 0, 0, RTCORE_ACTIVATION_TANH, 15);
 }
 
 RTCORE_OUTLINE static void other_units(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
-    units_of(count, state, rows, gru->gate_shift, gru->candidate_shift, gru->activation, gru->state_frac);
+    units_of(count, state, rows, gru->gate_shift, gru->candidate_shift, gru->gate_slope, gru->activation,
+             gru->state_frac);
 }
 
 static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x) {
@@ -83,7 +84,7 @@ static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t 
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
         rtcore_matrix_i16_rows(&gru->input, group, GATES, x, rows);
         rtcore_matrix_i16_rows(&gru->recurrent, group, GATES, view, rows + 4 * GATES);
-        if (rtcore_units4_gru(gru, left < 4 ? left : 4, state, rows)) {
+        if (gru->gate_slope == 0 && rtcore_units4_gru(gru, left < 4 ? left : 4, state, rows)) {
             /* a core's own way */
         } else if (usual) {
             usual_units(left < 4 ? left : 4, state, rows);
@@ -102,22 +103,23 @@ RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state
     int32_t z[4], a[4];
     for (int first = 0; first < n; first += 4) {
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, GATES * (first / 4) + RESET, x, view, gru->gate_shift, a);
-        if (rtcore_units4_gru_reset(a, n - first, state + first, reset + first)) {
+        if (gru->gate_slope == 0 && rtcore_units4_gru_reset(a, n - first, state + first, reset + first)) {
             continue;
         }
         for (int k = 0; k < 4 && first + k < n; k++) {
-            reset[first + k] = gated_view(a[k], state[first + k]);
+            reset[first + k] = gated_view(a[k], gru->gate_slope, state[first + k]);
         }
     }
     for (int first = 0; first < n; first += 4) {
         const int group = GATES * (first / 4);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, z);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + CANDIDATE, x, reset, gru->candidate_shift, a);
-        if (rtcore_units4_gru_update(gru, n - first, state + first, z, a)) {
+        if (gru->gate_slope == 0 && rtcore_units4_gru_update(gru, n - first, state + first, z, a)) {
             continue;
         }
         for (int k = 0; k < 4 && first + k < n; k++) {
-            state[first + k] = update(z[k], state[first + k], candidate(gru->activation, gru->state_frac, a[k]));
+            const int32_t other = candidate(gru->activation, gru->state_frac, a[k]);
+            state[first + k] = update(z[k], gru->gate_slope, state[first + k], other);
         }
     }
 }
@@ -151,7 +153,8 @@ int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity) {
         return RTCORE_E_ACTIVATION;
     }
     if (gru->gate_shift < 0 || gru->gate_shift > RTCORE_PRE_FRAC || gru->candidate_shift < 0 ||
-        gru->candidate_shift > 31 || gru->state_frac < -16 || gru->state_frac > (bounded ? 15 : 30)) {
+        gru->candidate_shift > 31 || gru->state_frac < -16 || gru->state_frac > (bounded ? 15 : 30) ||
+        !rtcore_is_gate_slope(gru->gate_slope)) {
         return RTCORE_E_SHIFT;
     }
     const int error = rtcore_matrix_i16_check(&gru->input);

@@ -3,7 +3,8 @@
  *   i = sigmoid(Wi x + Ri h + bi + pi c)   f = sigmoid(Wf x + Rf h + bf + pf c), coupled: sigmoid(-(its i's argument))
  *   c' = f c + i tanh(Wg x + Rg h + bg)    o = sigmoid(Wo x + Ro h + bo + po c')    h' = o tanh(c'), or P (o tanh(c'))
  *
- * Every sum starts at the bias and takes the input's columns, then the state's, in order, then the peephole.
+ * Every sum starts at the bias and takes the input's columns, then the state's, in order, then the peephole. Of hard
+ * gates, sigmoid is slope * x + 1/2 within 0..1.
  * Neighbours: rtcore_math_f32.h (the sums and the activations), rtcore_lstm_i16.c (the same layer in fixed point).
  */
 #include <stddef.h>
@@ -16,6 +17,7 @@ static int gates_of(const rtcore_lstm_f32 *lstm) { return lstm->coupled ? 3 : 4;
 void rtcore_lstm_f32_step(const rtcore_lstm_f32 *lstm, float *cell, float *state, const float *input, float *scratch) {
     const int n = lstm->nb_neurons, outputs = lstm->nb_outputs, rows = gates_of(lstm) * n;
     const float *const peephole = lstm->peephole_weights;
+    const float slope = lstm->gate_slope;
     for (int k = 0; k < rows; k++) {
         scratch[k] = lstm->bias[k];
     }
@@ -32,9 +34,9 @@ void rtcore_lstm_f32_step(const rtcore_lstm_f32 *lstm, float *cell, float *state
             f = peephole != NULL ? f + peephole[n + k] * cell[k] : f;
         }
         const float g = rtcore_tanh_f32(scratch[rows - 2 * n + k]);
-        cell[k] = rtcore_sigmoid_f32(f) * cell[k] + rtcore_sigmoid_f32(i) * g;
+        cell[k] = rtcore_gate_f32(f, slope) * cell[k] + rtcore_gate_f32(i, slope) * g;
         o = peephole != NULL ? o + peephole[rows - 2 * n + k] * cell[k] : o;
-        scratch[k] = rtcore_sigmoid_f32(o) * rtcore_tanh_f32(cell[k]);
+        scratch[k] = rtcore_gate_f32(o, slope) * rtcore_tanh_f32(cell[k]);
     }
     const float *const projection = lstm->projection_weights;
     for (int k = 0; k < outputs; k++) {
@@ -55,6 +57,9 @@ int rtcore_lstm_f32_check(const rtcore_lstm_f32 *lstm, int capacity) {
     }
     if (lstm->bias == NULL || lstm->input_weights == NULL || lstm->recurrent_weights == NULL) {
         return RTCORE_E_TABLE;
+    }
+    if (!(lstm->gate_slope >= 0.0f)) {
+        return RTCORE_E_SHIFT;
     }
     return RTCORE_OK;
 }

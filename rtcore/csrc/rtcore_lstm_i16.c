@@ -22,11 +22,11 @@ enum {
 
 enum { HIDDEN_FRAC = 15 }; /* of what a projection reads */
 
-/* sigmoid(f) * c + sigmoid(i) * tanh(g): two exact products, rounded together once. The second has 15 - cell_frac
+/* gate(f) * c + gate(i) * tanh(g): two exact products, rounded together once. The second has 15 - cell_frac
  * fractional bits more than the first; what lies below the first's is cut off by the floor in either order. */
-static int32_t next_cell(int32_t i, int32_t f, int32_t g, int32_t c, int cell_frac) {
-    const int64_t kept = rtcore_sigmoid_product(f, c);
-    const int64_t added = rtcore_asr64(rtcore_sigmoid_product(i, rtcore_tanh(g)), 15 - cell_frac);
+static int32_t next_cell(int32_t i, int32_t f, int32_t g, int32_t c, const rtcore_lstm_i16 *lstm) {
+    const int64_t kept = rtcore_gate_product(f, lstm->gate_slope, c);
+    const int64_t added = rtcore_asr64(rtcore_gate_product(i, lstm->gate_slope, rtcore_tanh(g)), 15 - lstm->cell_frac);
     const int64_t next = rtcore_asr64(kept + added + 2147483648LL, 32);
     if (next > RTCORE_STATE_ONE || next < -RTCORE_STATE_ONE) {
         RTCORE_ON_SATURATE();
@@ -68,7 +68,7 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
     const int sees = lstm->peephole_weights != NULL, coupled = lstm->coupled, shift = lstm->gate_shift;
     const int group = (GATES - coupled) * (first / 4);
     const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
-    if (!sees && rtcore_units4_lstm(lstm, first, count, cell, view, input, hidden)) {
+    if (!sees && lstm->gate_slope == 0 && rtcore_units4_lstm(lstm, first, count, cell, view, input, hidden)) {
         return;
     }
     int32_t i[4], f[4], g[4];
@@ -88,7 +88,7 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
     }
     rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + CANDIDATE - coupled, input, view, shift, g);
     for (int k = 0; k < count; k++) {
-        cell[first + k] = next_cell(i[k], f[k], g[k], cell[first + k], lstm->cell_frac);
+        cell[first + k] = next_cell(i[k], f[k], g[k], cell[first + k], lstm);
     }
     if (sees) {
         look(lstm, FORGET + 1 - coupled, group + OUTPUT - coupled, first, count, cell, view, input, i);
@@ -97,7 +97,8 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
     }
     for (int k = 0; k < count; k++) {
         const int32_t squashed = rtcore_tanh(cell_pre(cell[first + k], lstm->cell_frac));
-        hidden[first + k] = rtcore_sat16(rtcore_rshift_round(rtcore_sigmoid_product(i[k], squashed), 62 - frac));
+        const int64_t product = rtcore_gate_product(i[k], lstm->gate_slope, squashed);
+        hidden[first + k] = rtcore_sat16(rtcore_rshift_round(product, 62 - frac));
     }
 }
 
@@ -155,7 +156,8 @@ int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity) {
         return RTCORE_E_CAPACITY;
     }
     if (lstm->gate_shift < 0 || lstm->gate_shift > RTCORE_PRE_FRAC || lstm->cell_frac < -16 || lstm->cell_frac > 15 ||
-        lstm->state_frac < (projected ? -16 : 0) || lstm->state_frac > (projected ? 30 : 15)) {
+        lstm->state_frac < (projected ? -16 : 0) || lstm->state_frac > (projected ? 30 : 15) ||
+        !rtcore_is_gate_slope(lstm->gate_slope)) {
         return RTCORE_E_SHIFT;
     }
     int error = rtcore_matrix_i16_check(&lstm->input);

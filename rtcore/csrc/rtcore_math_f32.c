@@ -151,6 +151,14 @@ float rtcore_sigmoid_f32(float x) {
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
+float rtcore_gate_f32(float x, float slope) {
+    if (slope == 0.0f) {
+        return rtcore_sigmoid_f32(x);
+    }
+    const float y = slope * x + 0.5f;
+    return y < 0.0f ? 0.0f : y > 1.0f ? 1.0f : y;
+}
+
 float rtcore_tanh_f32(float x) {
     const float a = x < 0.0f ? -x : x;
     if (a >= TANH_SMALL) {

@@ -31,6 +31,9 @@ float rtcore_sqrt_f32(float x);
 /* 1 / (1 + e^-x), right in relative terms at both ends */
 float rtcore_sigmoid_f32(float x);
 
+/* A recurrent layer's gate: sigmoid(x) for slope 0, else the hard sigmoid slope * x + 1/2 within 0..1 */
+float rtcore_gate_f32(float x, float slope);
+
 /* Odd, but tanh(-0) is +0; x itself where |x| is small */
 float rtcore_tanh_f32(float x);
 

@@ -114,6 +114,12 @@ const int32_t rtcore_sigma_table[RTCORE_SIGMA_NODES] = {
 };
 /* clang-format on */
 
+int32_t rtcore_hard_sigma(int32_t a, int32_t slope) {
+    const uint32_t magnitude = a < 0 ? 0U - (uint32_t)a : (uint32_t)a;
+    const uint64_t drop = ((uint64_t)magnitude * (uint32_t)slope + (1U << 19)) >> 20;
+    return drop == 0 ? INT32_MAX : drop < 2147483648U ? (int32_t)(2147483648U - drop) : 0;
+}
+
 int16_t rtcore_sigmoid_q15(int32_t a) {
     const int32_t s = (int32_t)(((uint32_t)rtcore_sigma(a) + (1U << 16)) >> 17);
     return rtcore_sat16(a < 0 ? s : 32768 - s);

@@ -2,7 +2,8 @@
  *
  * This is for those that have none: every function answers 0, and its caller goes on unit by unit. A core may bring its
  * own rtcore_units4.h (csrc/<core>/), which gives the same numbers and answers 1 where it has done the work.
- * Neighbours: rtcore_dense_i16.c, rtcore_conv_i16.c, rtcore_gru_i16.c, rtcore_lstm_i16.c (ask).
+ * Neighbours: rtcore_matrix_i16.c, rtcore_gru_i16.c, rtcore_lstm_i16.c (ask,
+ * where gates are sigmoids).
  */
 #ifndef RTCORE_UNITS4_H
 #define RTCORE_UNITS4_H

@@ -416,8 +416,9 @@ def test_an_lstm_is_compared_as_cell_and_output_together():
 
 
 @needs_emulator
+@pytest.mark.parametrize("gate_slope", [0.0, 0.2])
 @pytest.mark.parametrize("weight_bits", [16, 8])
-def test_peepholes_and_coupled_gates_from_torch_to_the_cores(tmp_path, weight_bits):
+def test_forms_of_gates_from_torch_to_the_cores(tmp_path, weight_bits, gate_slope):
     """The module, its file, the generated C on emulated cores: the same bits, near the float module."""
     torch = pytest.importorskip("torch", reason="torch is an optional extra: rtcore[torch]")
     own = importlib.import_module("quantize.nn")
@@ -425,12 +426,13 @@ def test_peepholes_and_coupled_gates_from_torch_to_the_cores(tmp_path, weight_bi
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.first = own.LSTM(4, 7, batch_first=True, peephole=True)
-            self.second = own.LSTM(7, 5, batch_first=True, peephole=True, coupled=True)
+            self.first = own.LSTM(4, 7, batch_first=True, peephole=True, gate_slope=gate_slope)
+            self.second = own.LSTM(7, 5, batch_first=True, peephole=True, coupled=True, gate_slope=gate_slope)
+            self.third = own.GRU(5, 5, reset_after=False, batch_first=True, gate_slope=gate_slope)
             self.head = torch.nn.Linear(5, 2)
 
         def forward(self, x):
-            return self.head(self.second(self.first(x)[0])[0])
+            return self.head(self.third(self.second(self.first(x)[0])[0])[0])
 
     torch.manual_seed(SEED)
     module = Net().eval()

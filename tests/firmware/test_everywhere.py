@@ -55,8 +55,9 @@ def random_model(rng, depth, widest, weight_bits, activation, reset_after):
 
 def mixed_model(rng, weight_bits):
     """LSTM, its cell beside its output, projected LSTM, RNN of either kind, GRU: quantized, with every state given and
-    returned; as `random_model`. The LSTMs' gates are coupled and have peepholes by chance."""
-    forms = [dict(coupled=bool(k & 1), peephole=bool(k & 2)) for k in rng.integers(4, size=2)]
+    returned; as `random_model`. The LSTMs' gates are coupled and have peepholes, and all gates are hard, by chance."""
+    forms = [dict(coupled=bool(k & 1), peephole=bool(k & 2), gate_slope=0.2 * (k > 3)) for k in rng.integers(8, size=2)]
+    after, slope = bool(rng.integers(2)), float(rng.choice([0, 1 / 6, rng.uniform(0.01, 1)]))
     m, n, p, q, r = (int(v) for v in rng.integers(1, 25, 5))
     nodes = (
         lstm_node("a", "x", rng, m, n, scale=1.5, initial=("h", 0), initial_cell=("h", 1), **forms[0]),
@@ -64,7 +65,7 @@ def mixed_model(rng, weight_bits):
         Node("concat", "both", ("a", "a.cell"), "both"),
         lstm_node("b", "both", rng, 2 * n, p, q, scale=1.5, initial=("hb", 0), initial_cell=("cb", 0), **forms[1]),
         rnn_node("c", "b", rng, q, r, "relu" if rng.integers(2) else "tanh", initial=("hc", 0)),
-        gru_node("d", "c", rng, r, n),
+        gru_node("d", "c", rng, r, n, reset_after=after, gate_slope=slope),
         linear_node("fc", "d", rng, n, m),
     )
     widths = {"x": m, "a": n, "a.cell": n, "both": 2 * n, "b": q, "c": r, "d": n, "fc": m}

@@ -27,8 +27,8 @@ float soft[N], log_soft[N], normed[N], scaled[N], bent[N], clipped[N], functions
 void run(void);
 void run(void) {{
     static float cell[N], state[N], other_cell[N], other[P], rnn_state[N], scratch[4 * N];
-    const rtcore_lstm_f32 lstm = {{a_b, a_w, a_r, NULL, NULL, M, N, N, 0}};
-    const rtcore_lstm_f32 form = {{b_b, b_w, b_r, b_p, b_peep, M, N, P, 1}};
+    const rtcore_lstm_f32 lstm = {{a_b, a_w, a_r, NULL, NULL, M, N, N, 0, 0.0f}};
+    const rtcore_lstm_f32 form = {{b_b, b_w, b_r, b_p, b_peep, M, N, P, 1, 0.2f}};
     const rtcore_rnn_f32 rnn = {{r_b, r_w, r_r, M, N, RTCORE_ACTIVATION_TANH}};
     for (int t = 0; t < T; t++) {{
         rtcore_lstm_f32_step(&lstm, cell, state, frames + t * M, scratch);
@@ -106,7 +106,7 @@ def traced(layer, frames):
 
 def on_host(t):
     plain, plain_cells = traced(LstmF32(t["a_w"], t["a_r"], t["a_b"]), t["frames"])
-    form = LstmF32(t["b_w"], t["b_r"], t["b_b"], t["b_p"], t["b_peep"], coupled=True)
+    form = LstmF32(t["b_w"], t["b_r"], t["b_b"], t["b_p"], t["b_peep"], coupled=True, gate_slope=0.2)
     formed, formed_cells = traced(form, t["frames"])
     window, shape = t["window"], t["window"].shape
     geometry = dict(stride=2, padding=(1, 0))

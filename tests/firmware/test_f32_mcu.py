@@ -35,10 +35,10 @@ DRIVER = """
 #include "rtcore.h"
 {tables}
 enum {{ T = {frames}, M = {inputs}, N = {units}, X = {n_sweep} }};
-float hidden[T * N], states_after[T * N], states_before[T * N], sigmoids[X], tanhs[X];
+float hidden[T * N], states_after[T * N], states_before[T * N], states_hard[T * N], sigmoids[X], tanhs[X];
 void run(void);
 void run(void) {{
-    static float after[N], before[N], scratch[3 * N];
+    static float after[N], before[N], hard[N], scratch[3 * N];
     const rtcore_dense_f32 dense = {{dense_b, dense_w, M, N, RTCORE_ACTIVATION_TANH}};
     const rtcore_gru_f32 gru_after = {{after_b, after_w, after_r, N, N, RTCORE_ACTIVATION_TANH, 1}};
     const rtcore_gru_f32 gru_before = {{before_b, before_w, before_r, N, N, RTCORE_ACTIVATION_RELU, 0}};
@@ -46,9 +46,11 @@ void run(void) {{
         rtcore_dense_f32_step(&dense, hidden + t * N, frames + t * M);
         rtcore_gru_f32_step(&gru_after, after, hidden + t * N, scratch);
         rtcore_gru_f32_step(&gru_before, before, hidden + t * N, scratch);
+        rtcore_gru_f32_gated(&gru_after, 0.2f, hard, hidden + t * N, scratch);
         for (int i = 0; i < N; i++) {{
             states_after[t * N + i] = after[i];
             states_before[t * N + i] = before[i];
+            states_hard[t * N + i] = hard[i];
         }}
     }}
     rtcore_activation_f32(sigmoids, sweep, X, RTCORE_ACTIVATION_SIGMOID);
@@ -87,6 +89,7 @@ def on_host(t):
         "hidden": hidden,
         "states_after": GruF32(t["after_w"], t["after_r"], t["after_b"], "tanh", 1).run(hidden),
         "states_before": GruF32(t["before_w"], t["before_r"], t["before_b"], "relu", 0).run(hidden),
+        "states_hard": GruF32(t["after_w"], t["after_r"], t["after_b"], "tanh", 1, gate_slope=0.2).run(hidden),
         "sigmoids": DenseF32(one, zero, "sigmoid").run(t["sweep"][:, None]),
         "tanhs": DenseF32(one, zero, "tanh").run(t["sweep"][:, None]),
     }

@@ -30,10 +30,11 @@ def state_sqnr(graph, x, **options):
 
 @pytest.mark.parametrize("weight_bits", [16, 8])
 @pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("gate_slope", [0.0, 1 / 6, 0.2])
 @pytest.mark.parametrize(("seed", "units", "scale"), [(0, 64, 1.0), (1, 33, 2.0), (2, 128, 3.0), (3, 8, 1.0)])
-def test_random_tanh_nets_reach_80_db(seed, units, scale, reset_after, weight_bits):
+def test_random_tanh_nets_reach_80_db(seed, units, scale, gate_slope, reset_after, weight_bits):
     rng = np.random.default_rng(seed)
-    graph = gru_graph(rng, 20, units, scale=scale, reset_after=reset_after)
+    graph = gru_graph(rng, 20, units, scale=scale, reset_after=reset_after, gate_slope=gate_slope)
     found, *_ = state_sqnr(graph, rng.standard_normal((4, 100, 20)), weight_bits=weight_bits)
     print(f"{found:.1f} dB")
     assert found >= 80, f"{found:.1f} dB, seed {seed}"
@@ -62,14 +63,16 @@ def test_relu_nets_with_large_states_reach_70_db(seed, weight_bits):
 
 
 @pytest.mark.parametrize("weight_bits", [16, 8])
+@pytest.mark.parametrize("gate_slope", [0.0, 1 / 6, 0.2])
 @pytest.mark.parametrize(("slowness", "floor"), [(1e-3, 65), (1e-4, 60)])
-def test_slow_units_over_20000_steps(slowness, floor, weight_bits):
+def test_slow_units_over_20000_steps(slowness, floor, gate_slope, weight_bits):
     """1 - z held at 1e-3 and 1e-4: a relative error e of 1 - z costs -20 log10 e dB."""
     rng = np.random.default_rng(7)
-    graph = gru_graph(rng, 8, 16)
+    graph = gru_graph(rng, 8, 16, gate_slope=gate_slope)
     params = graph.nodes[0].params
     params["weight_ih"][16:32] = params["weight_hh"][16:32] = 0
-    params["bias_ih"][16:32], params["bias_hh"][16:32] = np.log(1 / slowness - 1), 0
+    open_ = (0.5 - slowness) / gate_slope if gate_slope else np.log(1 / slowness - 1)
+    params["bias_ih"][16:32], params["bias_hh"][16:32] = open_, 0
     found, *_ = state_sqnr(graph, rng.standard_normal((1, 20000, 8)) + 0.2, weight_bits=weight_bits)
     print(f"{found:.1f} dB")
     assert found >= floor, f"{found:.1f} dB"

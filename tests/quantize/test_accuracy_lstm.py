@@ -56,11 +56,15 @@ def test_lstm_arithmetic_reaches_75_db(seed, units, scale, outputs, weight_bits)
     assert found >= 75, f"{found:.1f} dB, seed {seed}"
 
 
+FORMS = [dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True), dict(gate_slope=1 / 6)]
+FORMS += [dict(peephole=True, coupled=True, gate_slope=0.2)]
+
+
 @pytest.mark.parametrize("weight_bits", [16, 8])
 @pytest.mark.parametrize("outputs", [0, 12])
-@pytest.mark.parametrize("form", [dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True)], ids=str)
+@pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize(("seed", "units", "scale"), [(0, 64, 1.0), (1, 33, 2.0), (2, 128, 3.0)])
-def test_peepholes_and_coupled_gates_reach_75_db(seed, units, scale, form, outputs, weight_bits):
+def test_other_forms_reach_75_db(seed, units, scale, form, outputs, weight_bits):
     rng = np.random.default_rng(seed)
     graph = graph_of(lstm_node("rnn", "x", rng, 20, units, outputs, scale=scale, **form), 20)
     found = state_sqnr(graph, rng.standard_normal((4, 100, 20)), weight_bits=weight_bits)
@@ -121,12 +125,14 @@ def test_a_cell_that_outgrows_its_format_is_clipped_and_counted():
 
 
 @pytest.mark.parametrize(("weight_bits", "floor"), [(16, 75), (8, 40)])
-@pytest.mark.parametrize("kind", ["lstm", "projected", "peephole", "coupled", "coupled peephole", "tanh", "relu"])
+@pytest.mark.parametrize(
+    "kind", ["lstm", "projected", "peephole", "coupled", "coupled peephole", "hard", "tanh", "relu"]
+)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_end_to_end_against_the_float_net(kind, seed, weight_bits, floor):
     rng = np.random.default_rng(seed)
     if kind not in ("tanh", "relu"):
-        form = dict(coupled="coupled" in kind, peephole="peephole" in kind)
+        form = dict(coupled="coupled" in kind, peephole="peephole" in kind, gate_slope=(kind == "hard") / 6)
         node = lstm_node("rnn", "x", rng, 20, 48, 24 if kind == "projected" else 0, **form)
     else:
         node = rnn_node("rnn", "x", rng, 20, 48, kind)

@@ -9,7 +9,7 @@ import torch
 from test_f32_torch import FRAMES, arrays, assert_near
 
 from quantize import nn as own
-from rtcore import CausalConvF32, ConvF32, FunctionF32, LstmF32, NormalizeF32, PoolF32, RnnF32
+from rtcore import CausalConvF32, ConvF32, FunctionF32, GruF32, LstmF32, NormalizeF32, PoolF32, RnnF32
 
 F = torch.nn.functional
 
@@ -44,14 +44,26 @@ def test_lstm(m, n, proj_size, bias):
     assert_recurrent(f"LSTM {m}x{n}", LstmF32.from_torch(**weights_of(lstm)), lstm, m, seed)
 
 
+FORMS = [dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True), dict(gate_slope=1 / 6)]
+
+
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("form", [dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True)], ids=str)
+@pytest.mark.parametrize("form", FORMS, ids=str)
 def test_own_lstm(form, bias):
     seed = 5
     torch.manual_seed(seed)
     lstm = own.LSTM(42, 24, bias=bias, **form)
-    layer = LstmF32.from_torch(**arrays(lstm), coupled=lstm.coupled)
+    layer = LstmF32.from_torch(**arrays(lstm), coupled=lstm.coupled, gate_slope=lstm.gate_slope)
     assert_recurrent(f"LSTM {form}", layer, lstm, 42, seed)
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_own_gru_with_hard_gates(reset_after):
+    seed = 12
+    torch.manual_seed(seed)
+    gru = own.GRU(42, 24, reset_after=reset_after, gate_slope=0.2)
+    layer = GruF32.from_torch(**arrays(gru), reset_after=int(reset_after), gate_slope=0.2)
+    assert_recurrent(f"GRU, reset after {reset_after}", layer, gru, 42, seed)
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])

@@ -21,6 +21,8 @@ BY_FILE = [
     "embedding",
     "named",
     "no-time",
+    "gru-hard-tanh-True",
+    "both-lstm-hard-concat-True",
 ]
 
 

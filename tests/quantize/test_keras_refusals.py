@@ -84,13 +84,21 @@ REFUSED = {
         lambda: keras.Sequential([keras.Input(batch_shape=(2, 12, 5)), L.LSTM(3, stateful=True, name="rnn")]),
         r"layer 'rnn' \(LSTM\) has stateful=True; build the model with stateful=False and the same weights",
     ),
-    "hard gates of an LSTM": (
-        lambda: chain(L.LSTM(3, recurrent_activation="hard_sigmoid", name="rnn")),
-        r"layer 'rnn' \(LSTM\) has recurrent_activation='hard_sigmoid'; .*recurrent_activation='sigmoid' and train on",
+    "gates of an LSTM": (
+        lambda: chain(L.LSTM(3, recurrent_activation="relu", name="rnn")),
+        r"layer 'rnn' \(LSTM\) has recurrent_activation='relu'; the kernels' gates are sigmoid or hard_sig",
     ),
-    "hard gates of a GRU": (
-        lambda: chain(L.GRU(3, recurrent_activation="hard_sigmoid", name="rnn")),
-        r"layer 'rnn' \(GRU\) has recurrent_activation='hard_sigmoid'; .*recurrent_activation='sigmoid' and train on",
+    "gates of a GRU": (
+        lambda: chain(L.GRU(3, recurrent_activation=None, name="rnn")),
+        r"layer 'rnn' \(GRU\) has recurrent_activation='linear'; the kernels' gates are sigmoid or hard_sig",
+    ),
+    "gates of ones own": (
+        lambda: chain(L.GRU(3, recurrent_activation=squared, name="rnn")),
+        r"layer 'rnn' \(GRU\) has recurrent_activation 'squared' of 'function'; name a built-in one",
+    ),
+    "training of a recurrent layer": (
+        lambda: keras.Model(x := keras.Input(SHAPE), L.GRU(3, recurrent_dropout=0.5, name="rnn")(x, training=True)),
+        r"layer 'rnn' \(GRU\) is called with training=True; call it without",
     ),
     "LSTM of ReLU": (
         lambda: chain(L.LSTM(3, activation="relu")),

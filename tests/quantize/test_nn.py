@@ -13,7 +13,7 @@ import sys
 import pytest
 import torch
 
-from quantize.nn import ACTIVATIONS, GRU
+from quantize.nn import ACTIVATIONS, GRU, _gate
 
 SHAPES = [("batch_first", (3, 7, 5), True), ("time_first", (7, 3, 5), False), ("one_stream", (7, 5), False)]
 
@@ -30,10 +30,11 @@ def formula(layer, x, h):
     w, u = layer.weight_ih, layer.weight_hh
     b, c = (layer.bias_ih, layer.bias_hh) if layer.bias else (zeros, zeros)
     act = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "linear": lambda v: v}[layer.activation]
+    s = (lambda a: (layer.gate_slope * a + 0.5).clamp(0, 1)) if layer.gate_slope else torch.sigmoid
     steps = []
     for frame in x:
-        r = torch.sigmoid(w[:n] @ frame + b[:n] + u[:n] @ h + c[:n])
-        z = torch.sigmoid(w[n : 2 * n] @ frame + b[n : 2 * n] + u[n : 2 * n] @ h + c[n : 2 * n])
+        r = s(w[:n] @ frame + b[:n] + u[:n] @ h + c[:n])
+        z = s(w[n : 2 * n] @ frame + b[n : 2 * n] + u[n : 2 * n] @ h + c[n : 2 * n])
         if layer.reset_after:
             candidate = act(w[2 * n :] @ frame + b[2 * n :] + r * (u[2 * n :] @ h + c[2 * n :]))
         else:
@@ -85,6 +86,27 @@ def test_formulas_and_gradients(name, shape, batch_first, activation, reset_afte
         assert other.abs().max() > 0
 
 
+@pytest.mark.parametrize("slope", [1 / 6, 0.2, 1.0])
+@pytest.mark.parametrize("reset_after", [False, True], ids=["before", "after"])
+def test_hard_gates(reset_after, slope):
+    """Values and gradients; torch's own hardsigmoid is the one of 1/6."""
+    layer = make(5, 4, "tanh", reset_after, batch_first=True, gate_slope=slope)
+    x = 3 * torch.randn(3, 7, 5, dtype=torch.float64)
+    x.requires_grad_(True)
+    gates = layer.weight_ih[:8] @ x.reshape(-1, 5).T  # some gates are shut, some open, some between
+    open_ = (slope * gates + 0.5).clamp(0, 1)
+    assert ((open_ == 0).any() and (open_ == 1).any()) or slope < 1
+    (y, h_n), (want_y, want_h) = layer(x), reference(layer, x, None)
+    torch.testing.assert_close(y, want_y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(h_n, want_h, rtol=1e-12, atol=1e-12)
+    weight = (torch.randn_like(y), torch.randn_like(h_n))
+    got = gradients(layer, lambda x: layer(x), (x,), weight)
+    want = gradients(layer, lambda x: reference(layer, x, None), (x,), weight)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(_gate(1 / 6)(x), torch.nn.functional.hardsigmoid(x), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("name", "shape", "batch_first"), SHAPES, ids=[s[0] for s in SHAPES])
 def test_is_torch_gru_where_they_agree(name, shape, batch_first, bias):
@@ -133,10 +155,11 @@ def test_only_what_needs_a_gradient_gets_one():
 
 def test_operator_contract():
     """torch's own checks: schema, fake tensors, autograd registration, aliasing."""
-    for kwargs in ({}, {"activation": "relu", "reset_after": False, "bias": False, "batch_first": True}):
+    other = {"activation": "relu", "reset_after": False, "bias": False, "batch_first": True}
+    for kwargs in ({}, other, {"gate_slope": 0.2}):
         layer = GRU(3, 4, **kwargs)
         args = (layer.weight_ih, layer.weight_hh, layer.bias_ih, layer.bias_hh)
-        options = (layer.activation, layer.reset_after, layer.batch_first)
+        options = (layer.activation, layer.reset_after, layer.batch_first, layer.gate_slope)
         for x, h0 in (
             (torch.randn(2, 5, 3, requires_grad=True), None),
             (torch.randn(2, 5, 3), torch.randn(1, 2 if layer.batch_first else 5, 4, requires_grad=True)),
@@ -162,6 +185,8 @@ def test_stays_one_node_and_survives_a_file(tmp_path):
 def test_is_a_module_like_others():
     layer = GRU(3, 4, "sigmoid", bias=False, batch_first=True)
     assert repr(layer) == "GRU(3, 4, activation='sigmoid', reset_after=True, bias=False, batch_first=True)"
+    hard = "GRU(3, 4, activation='tanh', reset_after=True, bias=True, batch_first=False, gate_slope=0.2)"
+    assert repr(GRU(3, 4, gate_slope=0.2)) == hard
     assert list(layer.state_dict()) == ["weight_ih", "weight_hh"]
     assert list(GRU(3, 4).state_dict()) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
     assert all(p.abs().max() <= 1 / math.sqrt(4) and p.std() > 0.1 for p in GRU(3, 4).parameters())
@@ -181,6 +206,13 @@ def test_is_a_module_like_others():
         ((3, 4, "tanh", 1), TypeError, "reset_after must be True or False, got 1"),
         ((3, 4, "tanh", True, None), TypeError, "bias must be True or False, got None"),
         ((3, 4, "tanh", True, True, "yes"), TypeError, "batch_first must be True or False, got 'yes'"),
+        (
+            (3, 4, "tanh", True, True, False, 1.5),
+            ValueError,
+            "GRU: gate_slope is 1.5, expected 0 (sigmoid gates) or that of hard sigmoids, 0.001953125..1.0",
+        ),
+        ((3, 4, "tanh", True, True, False, "hard"), TypeError, "GRU: gate_slope must be a number, got 'hard'"),
+        ((3, 4, "tanh", True, True, False, True), TypeError, "GRU: gate_slope must be a number, got True"),
     ],
 )
 def test_bad_arguments(args, error, message):

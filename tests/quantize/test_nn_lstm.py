@@ -15,7 +15,8 @@ import torch
 from quantize.nn import LSTM
 
 SHAPES = [("batch_first", (3, 7, 5), True), ("time_first", (7, 3, 5), False), ("one_stream", (7, 5), False)]
-FORMS = [dict(), dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True)]
+FORMS = [dict(), dict(peephole=True), dict(coupled=True), dict(peephole=True, coupled=True), dict(gate_slope=1 / 6)]
+FORMS += [dict(peephole=True, coupled=True, gate_slope=0.2)]
 
 
 def make(*args, **kwargs):
@@ -32,13 +33,14 @@ def formula(layer, x, h, c):
     seeing = names.replace("g", "")
     peepholes = layer.weight_peephole if layer.peephole else zeros
     p = {name: peepholes[k * n : (k + 1) * n] for k, name in enumerate(seeing)}
+    s = (lambda a: (layer.gate_slope * a + 0.5).clamp(0, 1)) if layer.gate_slope else torch.sigmoid
     steps = []
     for frame in x:
         a = {k: layer.weight_ih[r] @ frame + b[r] + layer.weight_hh[r] @ h + d[r] for k, r in rows.items()}
-        i = torch.sigmoid(a["i"] + p["i"] * c)
-        f = 1 - i if layer.coupled else torch.sigmoid(a["f"] + p["f"] * c)
+        i = s(a["i"] + p["i"] * c)
+        f = 1 - i if layer.coupled else s(a["f"] + p["f"] * c)
         c = f * c + i * torch.tanh(a["g"])
-        h = torch.sigmoid(a["o"] + p["o"] * c) * torch.tanh(c)
+        h = s(a["o"] + p["o"] * c) * torch.tanh(c)
         steps.append(h)
     return torch.stack(steps), h, c
 
@@ -163,7 +165,7 @@ def test_operator_contract(form):
         (torch.randn(5, 3), torch.randn(1, 4), torch.randn(1, 4)),
     ):
         checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-        options = (layer.coupled, layer.batch_first)
+        options = (layer.coupled, layer.batch_first, layer.gate_slope)
         torch.library.opcheck(torch.ops.rtcore.lstm.default, (x, *states, *args, *options), test_utils=checks)
 
 
@@ -198,6 +200,11 @@ def test_is_a_module_like_others():
         ((3, 4, 1), TypeError, "bias must be True or False, got 1"),
         ((3, 4, True, False, 1), TypeError, "peephole must be True or False, got 1"),
         ((3, 4, True, False, True, "no"), TypeError, "coupled must be True or False, got 'no'"),
+        (
+            (3, 4, True, False, False, False, -0.2),
+            ValueError,
+            "LSTM: gate_slope is -0.2, expected 0 (sigmoid gates) or that of hard sigmoids, 0.001953125..1.0",
+        ),
     ],
 )
 def test_bad_arguments(args, error, message):

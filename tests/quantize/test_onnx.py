@@ -29,8 +29,9 @@ from bits import assert_equal_bits
 from firmware_sim import Simulator
 from firmware_sim.cli import main
 from networks import NETWORKS
-from onnx_models import array, ints, model, one, saved, value_info
+from onnx_models import agree, array, ints, model, one, reference, saved, value_info
 from quantize.errors import FormatError, QuantizeError, UnsupportedError
+from quantize.float_run import run_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch.export's, about its own treatment of nn.GRU
 
@@ -49,7 +50,8 @@ def exported(torch_model, sample, path, **options):
     pytest.importorskip("onnxscript", reason="torch.onnx needs it, a development extra: rtcore[dev]")
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        torch.onnx.export(torch_model, (torch.from_numpy(sample),), path, dynamo=True, verbose=False, **options)
+        given = tuple(map(torch.from_numpy, sample if isinstance(sample, tuple) else (sample,)))
+        torch.onnx.export(torch_model, given, path, dynamo=True, verbose=False, **options)
     return path
 
 
@@ -92,13 +94,13 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("name", SAME)
-def test_the_export_gives_the_tables_of_the_module(name, tmp_path):
-    make, options = SAME[name]
-    torch_model, x = make()
-    path = exported(torch_model, x, tmp_path / "net.onnx", **options)
-    mine, its = (quantize.quantize(source, x, weight_bits=8).tables for source in (path, torch_model))
-    assert [layer.kind for layer in mine.layers] == [layer.kind for layer in its.layers]
+def same_tables(mine, its, name):
+    """Kinds, numbers, arrays and formats; layers may be called otherwise, a mean of all see another shape."""
+
+    def numbers(tables):
+        return [(layer.kind, layer.ints if layer.kind != "pool_i16" else {}) for layer in tables.layers]
+
+    assert numbers(mine) == numbers(its)
     for one_, other in zip(mine.layers, its.layers, strict=True):
         assert one_.arrays.keys() == other.arrays.keys()
         for key in other.arrays:
@@ -106,9 +108,125 @@ def test_the_export_gives_the_tables_of_the_module(name, tmp_path):
             bits = (found.astype(np.int64) for found in (other.arrays[key], one_.arrays[key]))
             assert_equal_bits(*bits, f"{name}: {other.name}.{key}", 0)
         assert mine.tensors[one_.output].frac == its.tensors[other.output].frac
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_export_gives_the_tables_of_the_module(name, tmp_path):
+    make, options = SAME[name]
+    torch_model, x = make()
+    path = exported(torch_model, x, tmp_path / "net.onnx", **options)
+    mine, its = (quantize.quantize(source, x, weight_bits=8).tables for source in (path, torch_model))
+    same_tables(mine, its, name)
     assert {n for n in (layer.name for layer in its.layers) if n in dict(torch_model.named_modules())} <= {
         layer.name for layer in mine.layers
     }
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind, **options) -> None:
+        super().__init__()
+        self.rnn = kind(6, 4, batch_first=True, **options)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+RECURRENT = {
+    f"{kind.__name__}, {options}": (kind, options)
+    for kind in (nn.RNN, nn.GRU, nn.LSTM)
+    for options in ({}, {"bias": False}, {"num_layers": 2}, {"bidirectional": True, "num_layers": 2})
+}
+RECURRENT["RNN, relu"] = (nn.RNN, {"nonlinearity": "relu"})
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_exported_recurrent_layers_give_the_tables_of_the_module(name, tmp_path):
+    """Also nn.RNN, which torch's exporter unrolls over its steps: one layer again, and a stream where that has one."""
+    kind, options = RECURRENT[name]
+    torch.manual_seed(2)
+    torch_model = Recurrent(kind, **options).eval()
+    path = exported(torch_model, X, tmp_path / "net.onnx")
+    mine, its = (quantize.quantize(source, X, weight_bits=8) for source in (path, torch_model))
+    same_tables(mine.tables, its.tables, name)
+    assert [a.axes for a in mine.signature.arguments] == [a.axes for a in its.signature.arguments]
+    assert ("time" in mine.signature.arguments[0].axes) == ("bidirectional" not in options)
+
+
+class Half(nn.Module):
+    """Loops that are no nn.RNN over all steps."""
+
+    def __init__(self, how) -> None:
+        super().__init__()
+        self.how, self.ih, self.hh = how, nn.Linear(6, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        frames = self.ih(x.transpose(0, 1)).unbind(0)
+        frames = frames[:-1] if self.how == "all but one" else frames
+        h, states = torch.ones(x.shape[0], 4) * (self.how == "from one"), []
+        for k, frame in enumerate(frames):
+            act = torch.relu if self.how == "two activations" and k == 1 else torch.tanh
+            h = (
+                act(frame + self.hh(h))
+                if self.how != "two steps back" or k < 2
+                else torch.tanh(frame + self.hh(states[-2]))
+            )
+            states.append(h)
+        y = torch.stack(states, 1)
+        return y + states[1][:, None] if self.how == "inner state" else y
+
+
+@pytest.mark.parametrize("how", ["all", "all but one", "from one", "two activations", "two steps back", "inner state"])
+def test_what_looks_like_an_unrolled_layer_and_is_none(how, tmp_path):
+    """The same values as torch's, whatever was recognised."""
+    torch.manual_seed(3)
+    torch_model = Half(how).eval()
+    graph = quantize.import_model(exported(torch_model, X, tmp_path / "net.onnx"), X)
+    want = torch_model(torch.from_numpy(X)).detach().numpy()
+    assert np.abs(run_graph(graph, X) - want).max() <= 1e-5 * np.abs(want).max()
+    advised = any("its exporter has unrolled" in note and "or its .pt2" in note for note in graph.notes)
+    assert advised == ("time" not in graph.signature.arguments[0].axes)
+
+
+def test_an_exported_rnn_takes_and_gives_states(tmp_path):
+    class Stated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.RNN(6, 4, batch_first=True)
+
+        def forward(self, x, h):
+            return self.rnn(x, h)
+
+    torch.manual_seed(4)
+    torch_model, h = Stated().eval(), array(1, 3, 4, seed=3)
+    path = tmp_path / "net.onnx"
+    exported(torch_model, (X, h), path)
+    mine, its = (quantize.quantize(source, (X, h)) for source in (path, torch_model))
+    same_tables(mine.tables, its.tables, "states")
+    assert [s.layers for s in mine.tables.state_inputs] == [s.layers for s in its.tables.state_inputs] == [("rnn",)]
+
+
+def test_an_output_that_is_left_out_is_nobodys_input(tmp_path):
+    """Left-out outputs and inputs are both called ""."""
+    nodes = [
+        helper.make_node("GRU", ["x", "w", "r"], ["", "h"], hidden_size=4),
+        helper.make_node("GRU", ["h", "v", "s", "", "", ""], ["y"], hidden_size=4),
+        helper.make_node("Squeeze", ["y", "axes"], ["z"]),
+    ]
+    constants = {"w": array(1, 12, 6), "r": array(1, 12, 4, seed=1), "v": array(1, 12, 4, seed=2)}
+    constants |= {"s": array(1, 12, 4, seed=3), "axes": ints(0, 1)}
+    proto = model(nodes, {"x": X}, ["z"], constants)
+    graph = load(proto, tmp_path, form="window")
+    agree(run_graph(graph, X), reference(proto, {"x": X}))
+
+
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"num_layers": 2}, {"bidirectional": True}], ids=str)
+def test_an_exported_projection_is_refused(options, tmp_path):
+    """ONNX has none; torch's exporter leaves a part of the weights, or a graph that cannot be computed."""
+    path = exported(Recurrent(nn.LSTM, proj_size=2, **options).eval(), X, tmp_path / "net.onnx")
+    lost = r"LSTM .* has initial_c of shape \[1, 3, 4\].*lacks its projection: give the torch module itself"
+    broken = "bidirectional" in options or "num_layers" in options
+    with pytest.raises(UnsupportedError, match="Concat .*cannot be computed" if broken else lost):
+        quantize.import_model(path, X)
 
 
 def test_layer_normalization_of_an_old_opset(tmp_path):
@@ -351,7 +469,32 @@ def cell(op, gates, **attrs):
 W = array(4, 3, 3, 3)
 REFUSED = {
     "clip": (cell("GRU", 3, clip=3.0), "GRU .node 'the_gru'.: has clip 3.0, which bounds"),
-    "gates": (cell("GRU", 3, activations=["HardSigmoid", "Tanh"]), "activations hardsigmoid, tanh; the kernels have"),
+    "gates": (cell("GRU", 3, activations=["Softsign", "Tanh"]), "activations softsign, tanh; the kernels have"),
+    "rows of W": (
+        one("GRU", X, (array(1, 9, 6), array(1, 12, 4)), hidden_size=4),
+        r"W of shape \[1, 9, 6\], .*1, 12, 6",
+    ),
+    "rows of B": (
+        one("GRU", X, (array(1, 12, 6), array(1, 12, 4), array(1, 12)), hidden_size=4),
+        r"B of shape \[1, 12\], its other weights ask for \[.., 1, 24\]",
+    ),
+    "peepholes": (
+        one("LSTM", X, (array(1, 16, 6), array(1, 16, 4), *[None] * 4, array(1, 8)), hidden_size=4),
+        r"has P of shape \[1, 8\]",
+    ),
+    "gates of an LSTM": (cell("LSTM", 4, activations=["Relu", "Tanh", "Tanh"]), "activations relu, tanh, tanh; the"),
+    "shifted gates": (
+        cell("GRU", 3, activations=["HardSigmoid", "Tanh"], activation_beta=[0.4]),
+        "has HardSigmoid gates with alpha 0.2 and beta 0.4; the kernels have them with alpha .* and beta 0.5",
+    ),
+    "steep gates": (
+        cell("LSTM", 4, activations=["HardSigmoid", "Tanh", "Tanh"], activation_alpha=[1.5]),
+        "has HardSigmoid gates with alpha 1.5 and beta 0.5; the kernels have them with alpha 0.00195312 to 1 and",
+    ),
+    "whose constants": (
+        cell("GRU", 3, activations=["Tanh", "HardSigmoid"], activation_alpha=[0.1, 0.3]),
+        "has 2 values in activation_alpha and 1 activations that take one",
+    ),
     "cell": (cell("LSTM", 4, activations=["Sigmoid", "Tanh", "Relu"]), "activations sigmoid, tanh, relu"),
     "rnn": (cell("RNN", 1, activations=["Sigmoid"]), "the kernels have Tanh and Relu"),
     "affine": (
@@ -361,6 +504,10 @@ REFUSED = {
     "lengths": (
         one("GRU", X, (array(1, 12, 6), array(1, 12, 4), None, np.full(7, 2, np.int32)), hidden_size=4),
         r"sequence_lens \[2\] over 3 steps",
+    ),
+    "learned state": (
+        one("GRU", X, (array(1, 12, 6), array(1, 12, 4), None, None, array(1, 7, 4)), hidden_size=4),
+        "starts from a constant initial state that is not zero",
     ),
     "indices": (
         one("MaxPool", array(2, 3, 8, 8), outputs=("y", "i"), kernel_shape=[2, 2]),
@@ -410,6 +557,16 @@ def test_weights_from_the_data(tmp_path):
     feeds = {"x": X, "w": array(1, 12, 6), "r": array(1, 12, 4)}
     with pytest.raises(UnsupportedError, match="GRU .*takes its weights from the data"):
         load(model([node], feeds, ["y"], {}), tmp_path, feeds)
+
+
+def test_lengths_from_the_data(tmp_path):
+    node = helper.make_node("GRU", ["x", "w", "r", "", "n"], ["y"], hidden_size=4)
+    constants = {"w": array(1, 12, 6), "r": array(1, 12, 4)}
+    feeds = {"x": X, "n": np.full(7, 3, np.int64)}
+    cast = helper.make_node("Cast", ["n"], ["m"], to=TensorProto.INT32)
+    node.input[4] = "m"
+    with pytest.raises(UnsupportedError, match="takes sequence_lens from the data; all sequences must have the length"):
+        load(model([cast, node], feeds, ["y"], constants), tmp_path, feeds)
 
 
 def test_shapes_from_the_data(tmp_path):

@@ -95,6 +95,7 @@ CASES = {
         {"alpha": 0.5, "beta": 2.0, "transB": 1},
         None,
     ),
+    "Gemm transposed": ("Gemm", FLAT.T.copy(), (array(4, 6, seed=1),), {"transA": 1, "transB": 1, "alpha": 2.0}, None),
     "Gemm no bias": ("Gemm", FLAT, (array(6, 4, seed=1),), {"alpha": 3.0}, None),
     "Gemm one bias": ("Gemm", FLAT, (array(6, 4, seed=1), array(seed=2)), {}, None),
     # windows
@@ -113,6 +114,8 @@ CASES = {
     "Conv lower": ("Conv", IMAGE, (array(4, 3, 4, 3, seed=1),), {"auto_pad": "SAME_LOWER", "strides": [1, 2]}, None),
     "Conv valid": ("Conv", IMAGE, (array(4, 3, 4, 3, seed=1),), {"auto_pad": "VALID"}, None),
     "Conv dilated": ("Conv", IMAGE, (array(4, 3, 2, 3, seed=1),), {"dilations": [3, 2]}, None),
+    "Conv grouped": ("Conv", array(2, 4, 8, 9), (array(6, 2, 3, 3, seed=1), array(6, seed=2)), {"group": 2}, None),
+    "Conv 1d upper": ("Conv", WAVE, (array(4, 3, 4, seed=1),), {"auto_pad": "SAME_UPPER", "strides": [2]}, None),
     "Conv depthwise": ("Conv", IMAGE, (array(6, 1, 3, 3, seed=1), array(6, seed=2)), {"group": 3}, None),
     "MaxPool": ("MaxPool", IMAGE, (), {"kernel_shape": [2, 3], "strides": [2, 2]}, None),
     "MaxPool 1d": ("MaxPool", WAVE, (), {"kernel_shape": [3], "strides": [2]}, None),
@@ -165,6 +168,27 @@ CASES = {
         None,
     ),
     "AveragePool ceil": ("AveragePool", IMAGE, (), {"kernel_shape": [3, 2], "strides": [3, 2], "ceil_mode": 1}, None),
+    "AveragePool ceil, padded": (
+        "AveragePool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+        None,
+    ),
+    "AveragePool ceil, counted": (
+        "AveragePool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1, "count_include_pad": 1},
+        (19, NEWEST),
+    ),
+    "MaxPool ceil, padded": (
+        "MaxPool",
+        IMAGE,
+        (),
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1},
+        None,
+    ),
     "GlobalAveragePool": ("GlobalAveragePool", IMAGE, (), {}, None),
     "GlobalMaxPool": ("GlobalMaxPool", IMAGE, (), {}, None),
     **{
@@ -185,6 +209,23 @@ CASES = {
         (array(3, seed=1), array(3, seed=2), array(3, seed=3), array(3, seed=4, low=0.3, high=2)),
         {"epsilon": 0.01},
         None,
+    ),
+    **{
+        f"BatchNormalization {name}": (
+            "BatchNormalization",
+            x,
+            tuple(array(n, seed=k, low=0.3 if k == 4 else -1.0) for k in (1, 2, 3, 4)),
+            {},
+            None,
+        )
+        for name, x, n in (("1d", WAVE, 3), ("of features", FLAT, 6))
+    },
+    "LayerNormalization over two": (
+        "LayerNormalization",
+        ROWS,
+        (array(7, 6, seed=1), array(7, 6, seed=2)),
+        {"axis": 1},
+        (17, NEWEST),
     ),
     "LayerNormalization": ("LayerNormalization", ROWS, (array(6, seed=1), array(6, seed=2)), {}, (17, NEWEST)),
     "LayerNormalization unbiased": ("LayerNormalization", ROWS, (array(6, seed=1),), {"epsilon": 0.1}, (17, NEWEST)),
@@ -235,7 +276,7 @@ def test_operator(name, opset, tmp_path):
 
 def test_every_operator_has_a_case():
     elsewhere = {"GRU", "LSTM", "RNN", "Concat", "Split", "Sum", "Dropout"}
-    elsewhere |= {"Linear", "LogSigmoid", "Log1p", "Rsqrt", "Expm1"}  # made by fusions
+    elsewhere |= {"Linear", "LogSigmoid", "Log1p", "Rsqrt", "Expm1", "UnrolledRNN"}  # made by fusions
     assert elsewhere | {case[0] for case in CASES.values()} == set(OPERATORS)
 
 
@@ -359,6 +400,7 @@ RECURRENT = {
         "of full lengths": {"lengths": [6, 6, 6]},
         "last state": {"outputs": ["", "h"]},
         "from states, both ways": {"states": "given", "direction": "bidirectional"},
+        "from states, in reverse": {"states": "given", "direction": "reverse"},
     }.items()
 }
 RECURRENT |= {
@@ -377,6 +419,44 @@ RECURRENT |= {
     "GRU of two kinds": (
         "GRU",
         {"direction": "bidirectional", "linear_before_reset": 1, "activations": ["Sigmoid", "Tanh", "Sigmoid", "Relu"]},
+    ),
+    "GRU hard": ("GRU", {"activations": ["HardSigmoid", "Tanh"]}),
+    "GRU hard, of a slope": (
+        "GRU",
+        {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.35], "linear_before_reset": 1},
+    ),
+    "GRU hard, both ways": (
+        "GRU",
+        {
+            "direction": "bidirectional",
+            "activations": ["HardSigmoid", "Affine", "HardSigmoid", "Tanh"],
+            "activation_alpha": [0.35, 1.0],  # the third takes the default
+            "activation_beta": [0.5, 0.0, 0.5],
+        },
+    ),
+    "GRU hard one way": (
+        "GRU",
+        {
+            "direction": "bidirectional",
+            "activations": ["Sigmoid", "Tanh", "HardSigmoid", "Tanh"],
+            "activation_alpha": [0.3],
+            "linear_before_reset": 1,
+        },
+    ),
+    "GRU hard, a constant for each": (
+        "GRU",
+        {"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.3, 0.0], "activation_beta": [0.5, 0.0]},
+    ),
+    "LSTM hard": ("LSTM", {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [1 / 6]}),
+    "LSTM hard, with all": (
+        "LSTM",
+        {
+            "activations": ["HardSigmoid", "Tanh", "Tanh"] * 2,
+            "direction": "bidirectional",
+            "peepholes": array(2, 15, seed=9),
+            "input_forget": 1,
+            "states": "given",
+        },
     ),
     "RNN relu": ("RNN", {"activations": ["Relu"]}),
     "RNN of two kinds": ("RNN", {"direction": "bidirectional", "activations": ["Tanh", "Relu"]}),

@@ -65,11 +65,11 @@ def make_dense(rng, m, n, activation):
     return w, b, DenseF32(w, b, activation)
 
 
-def make_gru(rng, m, n, activation, reset_after):
+def make_gru(rng, m, n, activation, reset_after, slope=0.0):
     w = rng.normal(0, 1.5 / np.sqrt(m), (m, 3 * n)).astype(np.float32)
     r = rng.normal(0, 1.5 / np.sqrt(n), (n, 3 * n)).astype(np.float32)
     b = rng.normal(0, 0.5, (6 if reset_after else 3) * n).astype(np.float32)
-    return w, r, b, GruF32(w, r, b, activation, reset_after)
+    return w, r, b, GruF32(w, r, b, activation, reset_after, gate_slope=slope)
 
 
 def activate(x, activation):
@@ -113,7 +113,7 @@ def gru_step_with_bound(w, r, b, activation, reset_after, x, h):
     return expected, bound * 1.01  # products of two errors
 
 
-def gru_step_bits(w, r, b, activation, reset_after, x, h):
+def gru_step_bits(w, r, b, activation, reset_after, x, h, slope=0.0):
     """One step in numpy float32, operation by operation in the kernel's order."""
     n = r.shape[0]
 
@@ -124,7 +124,8 @@ def gru_step_bits(w, r, b, activation, reset_after, x, h):
 
     gates = b[: 2 * n] + b[3 * n : 5 * n] if reset_after else b[: 2 * n]
     gates = columns(columns(gates, w[:, : 2 * n], x), r[:, : 2 * n], h)
-    z, reset = np.split(activate(gates, "sigmoid"), 2)
+    hard = np.clip(np.float32(slope) * gates + np.float32(0.5), np.float32(0), np.float32(1))
+    z, reset = np.split(hard if slope else activate(gates, "sigmoid"), 2)
     if reset_after:
         inner = columns(b[5 * n :], r[:, 2 * n :], h)
         pre = columns(b[2 * n : 3 * n] + inner * reset, w[:, 2 * n :], x)
@@ -177,17 +178,18 @@ def test_dense_bits_are_those_of_sums_in_order(n):
     assert_bits(f"dense 29x{n}", layer.step(x), sums, n)
 
 
+@pytest.mark.parametrize("slope", [0.0, 1 / 6, 0.2])
 @pytest.mark.parametrize("reset_after", [0, 1])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (5, 3), (7, 24), (42, 29)])
-def test_gru_bits_are_those_of_sums_in_order(m, n, activation, reset_after):
+def test_gru_bits_are_those_of_sums_in_order(m, n, activation, reset_after, slope):
     seed = 1000 * m + n
     rng = np.random.default_rng(seed)
-    w, r, b, gru = make_gru(rng, m, n, activation, reset_after)
+    w, r, b, gru = make_gru(rng, m, n, activation, reset_after, slope)
     h = np.zeros(n, np.float32)
     for step in range(4):
         x = rng.normal(0, 1, m).astype(np.float32)
-        h = gru_step_bits(w, r, b, activation, reset_after, x, h)
+        h = gru_step_bits(w, r, b, activation, reset_after, x, h, slope)
         assert_bits(f"gru {m}x{n} {activation} {reset_after=} {step=}", gru.step(x), h, seed)
 
 

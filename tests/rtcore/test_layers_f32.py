@@ -53,34 +53,40 @@ def lstm_tables(rng, m, n, outputs, coupled, peephole):
     return tables
 
 
-def lstm_bits(tables, coupled, x, h, c):
+def lstm_bits(tables, coupled, x, h, c, slope=0.0):
     """One step in numpy float32, operation by operation in the kernel's order."""
     w, r, b, projection, peephole = tables
     n = c.size
     gates = np.split(columns(columns(b, w, x), r, h), 4 - coupled)
     p = np.split(peephole, 3 - coupled) if peephole is not None else None
+
+    def gate(a):
+        hard = np.clip(np.float32(slope) * a + np.float32(0.5), np.float32(0), np.float32(1))
+        return hard if slope else activate(a, "sigmoid")
+
     i = gates[0] + p[0] * c if p else gates[0]
     f = -i if coupled else gates[1] + p[1] * c if p else gates[1]
-    c = activate(f, "sigmoid") * c + activate(i, "sigmoid") * activate(gates[-2], "tanh")
+    c = gate(f) * c + gate(i) * activate(gates[-2], "tanh")
     o = gates[-1] + p[-1] * c if p else gates[-1]
-    h = activate(o, "sigmoid") * activate(c, "tanh")
+    h = gate(o) * activate(c, "tanh")
     assert h.size == n
     return (h if projection is None else columns(projection[0] * h[0], projection[1:], h[1:])), c
 
 
+@pytest.mark.parametrize("slope", [0.0, 1 / 6])
 @pytest.mark.parametrize("peephole", [False, True])
 @pytest.mark.parametrize("coupled", [False, True])
 @pytest.mark.parametrize(("m", "n", "outputs"), [(1, 1, 0), (5, 3, 2), (7, 24, 0), (42, 29, 13), (3, 4, 9)])
-def test_lstm_bits_are_those_of_sums_in_order(m, n, outputs, coupled, peephole):
+def test_lstm_bits_are_those_of_sums_in_order(m, n, outputs, coupled, peephole, slope):
     seed = 1000 * m + n
     rng = np.random.default_rng(seed)
     tables = lstm_tables(rng, m, n, outputs, coupled, peephole)
-    lstm = LstmF32(*tables, coupled=coupled)
+    lstm = LstmF32(*tables, coupled=coupled, gate_slope=slope)
     h, c = normal(rng, outputs or n), normal(rng, n)
     lstm.state, lstm.cell = h, c
     for step in range(4):
         x = normal(rng, m)
-        h, c = lstm_bits(tables, coupled, x, h, c)
+        h, c = lstm_bits(tables, coupled, x, h, c, slope)
         assert_bits(f"lstm {m}x{n} {step=}", lstm.step(x), h, seed)
         assert_bits(f"cell {m}x{n} {step=}", lstm.cell, c, seed)
     lstm.reset()
@@ -282,6 +288,10 @@ BAD = {
         r"shape \[3, 12\], expected \[N, 3 N\]",
     ),
     "lstm, coupled by number": (lambda: LstmF32(f32(2, 12), f32(3, 12), f32(12), coupled=2), "coupled is 2"),
+    "lstm, steep gates": (
+        lambda: LstmF32(f32(2, 12), f32(3, 12), f32(12), gate_slope=1.5),
+        r"layer lstm_f32: gate_slope is 1\.5, expected 0 .*0\.001953125\.\.1\.0",
+    ),
     "lstm, input": (lambda: LstmF32(f32(2, 8), f32(3, 12), f32(12)), r"input_weights: shape is \[2, 8\]"),
     "lstm, bias": (lambda: LstmF32(f32(2, 12), f32(3, 12), f32(11)), r"bias: shape is \[11\], expected \[12\]"),
     "lstm, projection": (
@@ -356,12 +366,12 @@ PROBE = r"""
 int main(void) {
     const float table[16] = {0.5f, -0.25f, 1.0f, 0.75f, -1.5f, 2.0f, 0.1f, 0.2f, 0.3f, -0.4f, 0.5f, 0.6f};
     const rtcore_lstm_f32 lstm[] = {
-        {table, table, table, 0, 0, 1, 1, 1, 0}, {table, table, table, 0, 0, 0, 1, 1, 0},
-        {table, table, table, 0, 0, 1, 1, 2, 0}, {table, table, table, table, 0, 1, 1, 2, 0},
-        {table, table, table, 0, 0, 1, 1, 1, 2}, {table, table, table, 0, 0, 1, 2, 2, 0},
-        {table, 0, table, 0, 0, 1, 1, 1, 0},
+        {table, table, table, 0, 0, 1, 1, 1, 0, 0}, {table, table, table, 0, 0, 0, 1, 1, 0, 0},
+        {table, table, table, 0, 0, 1, 1, 2, 0, 0}, {table, table, table, table, 0, 1, 1, 2, 0, 0},
+        {table, table, table, 0, 0, 1, 1, 1, 2, 0}, {table, table, table, 0, 0, 1, 2, 2, 0, 0},
+        {table, 0, table, 0, 0, 1, 1, 1, 0, 0.2f}, {table, table, table, 0, 0, 1, 1, 1, 0, -0.2f},
     };
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 8; i++) {
         printf("%d ", rtcore_lstm_f32_check(&lstm[i], 1));
     }
     const rtcore_rnn_f32 rnn[] = {{table, table, table, 1, 1, 2}, {table, table, table, 1, 0, 2},
@@ -426,7 +436,7 @@ def test_checks_scratch_and_specials_under_sanitizers(tmp_path):
     subprocess.run(command, cwd=tmp_path, check=True)
     output = subprocess.run([tmp_path / "probe"], capture_output=True, text=True, check=True).stdout
     recurrent, windows, scratch, *functions, softmax = output.splitlines()
-    assert recurrent.split() == ["0", "-1", "-1", "0", "-1", "-2", "-4", "0", "-1", "-2", "-3", "-4"]
+    assert recurrent.split() == ["0", "-1", "-1", "0", "-1", "-2", "-4", "-5", "0", "-1", "-2", "-3", "-4"]
     assert windows.split() == ["0", "-1", "-1", "-3", "-4", "0", "0", "-1", "-1", "-1", "0", "-1", "-1"]
     assert scratch == "0" and softmax == "1 1 1"
     rows = dict(zip(FUNCTIONS, ([float(v) for v in row.split()] for row in functions), strict=True))

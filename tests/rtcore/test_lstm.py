@@ -21,6 +21,8 @@ LSTMS = {  # kind -> its forms
     "peephole": dict(peephole=True),
     "coupled": dict(coupled=True),
     "projected, coupled, peephole": dict(coupled=True, peephole=True),
+    "hard": dict(hard=True),
+    "projected, coupled, peephole, hard": dict(coupled=True, peephole=True, hard=True),
 }
 
 
@@ -152,6 +154,9 @@ def test_states_are_vectors_of_parts():
         ("peephole", dict(peephole_weights=np.zeros(21, np.int8)), "peephole_weights is int8"),
         ("peephole", dict(peephole_weights=np.full(21, -32768, np.int16)), "-32768"),
         ("coupled", dict(coupled=0), "input_weights has shape"),
+        ("lstm", dict(gate_slope=2**21 - 1), "shift or a multiplier"),
+        ("hard", dict(gate_slope=2**30 + 1), "shift or a multiplier"),
+        ("hard", dict(gate_slope=-1), "shift or a multiplier"),
         ("tanh", dict(activation=1), "activation"),
         ("tanh", dict(state_frac=16), "shift"),
         ("relu", dict(shift=32), "shift"),

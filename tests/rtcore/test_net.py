@@ -41,12 +41,13 @@ def test_random_nets_equal_the_oracle(seed):
     compare(tables, frames, initial, Net(tables).run(batch(frames), batch(initial), trace=True), seed)
 
 
+@pytest.mark.parametrize("hard", [False, True])
 @given(seed=SEEDS, width=st.integers(1, 200), units=st.integers(1, 200), bits=st.sampled_from([8, 16]))
 @settings(max_examples=16)
-def test_wide_grus_equal_the_oracle(seed, width, units, bits):
+def test_wide_grus_equal_the_oracle(hard, seed, width, units, bits):
     rng = np.random.default_rng(seed)
     b = nets.Builder(rng)
-    b.output(b.gru(b.input(width), units, bits=bits))
+    b.output(b.gru(b.input(width), units, bits=bits, hard=hard))
     tables = b.tables()
     frames = nets.random_frames(rng, tables, 4)
     compare(tables, frames, None, Net(tables).run(batch(frames), trace=True), seed)

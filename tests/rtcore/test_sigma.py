@@ -117,6 +117,33 @@ def test_equals_the_oracle():
             assert actual == expected(code), f"{name}({code}): expected {expected(code)}, got {actual}"
 
 
+SLOPES = (2**21, 178956971, 214748365, 2**30)  # the ends, and those of Keras 3 and of ONNX
+
+
+@pytest.mark.parametrize("slope", SLOPES)
+def test_hard_gates_over_the_whole_range(slope):
+    """SPEC.md section 4: within one LSB of 1/2 - slope |a|, where that is positive. Monotone; the same of -a."""
+    rng = np.random.default_rng(slope)
+    end = 2**51 // slope + 2
+    a = np.concatenate([np.linspace(0, min(end, 2**31 - 1), 10**6), rng.integers(0, 2**31, 10**5), [2**31 - 1]])
+    a = np.sort(a.astype(np.int64)).astype(np.int32)
+    s = fixed.hard_sigma(a, slope)
+    exact = np.maximum(2.0**31 - a.astype(np.float64) * (slope / 2**20), 0)
+    assert np.abs(s - exact).max() <= 1 and np.abs(s - exact)[1000:].max() <= 0.5 + 2.0**-20  # float64 of 51 bits
+    assert s[0] == 2**31 - 1 and s[-1] == 0 and (np.diff(s) <= 0).all() and len(np.unique(s)) > 10**5
+    assert np.array_equal(s, fixed.hard_sigma(-a, slope))
+
+
+def test_hard_gates_equal_the_oracle():
+    rng = np.random.default_rng(4)
+    for slope in (*SLOPES, *rng.integers(2**21, 2**30, 20).tolist()):
+        codes = np.concatenate([rng.integers(-(2**31) + 1, 2**31, 50), rng.integers(-(2**25), 2**25, 300)])
+        codes = np.concatenate([codes, [0, 1, -1, 2, 2**31 - 1, -(2**31) + 1]]).astype(np.int32)
+        for code, actual in zip(codes.tolist(), fixed.hard_sigma(codes, slope).tolist(), strict=True):
+            expected = oracle.gate_minus({"gate_slope": slope}, code)
+            assert actual == expected, f"hard_sigma({code}, {slope}): expected {expected}, got {actual}"
+
+
 def test_committed_table_is_the_generators():
     tool = runpy.run_path(str(ROOT / "tools" / "make_sigma_table.py"))
     nodes = tool["nodes"]()
