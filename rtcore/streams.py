@@ -55,10 +55,11 @@ def _flat(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate([part.reshape(part.shape[0], -1).astype(np.int32) for part in parts], axis=1).reshape(-1)
 
 
-def _w16_bounded(rows: Rows) -> int | None:
-    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it."""
+def _w16_bounded(rows: Rows, least: int = 2) -> int | None:
+    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it. least:
+    of the shifts that its kernel takes."""
     low, high = rows.bounds
-    if (rows.mult != 1).any() or rows.shift.min() < 2 or rows.shift.max() > 32:
+    if (rows.mult != 1).any() or rows.shift.min() < least or rows.shift.max() > 32:
         return None
     if max(-low.min(), high.max()) >= 1 << 46:
         return None
@@ -181,7 +182,7 @@ def rv_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
 
 def m0_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
     """W16_A64 of Cortex-M0."""
-    bounded = _w16_bounded(rows)
+    bounded = _w16_bounded(rows, least=0)
     if bounded is None or rows.weights.shape[1] > 2 * 1023:
         return None
     bias = (rows.bias + rows.half).reshape(-1, 4)

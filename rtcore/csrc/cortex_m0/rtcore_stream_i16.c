@@ -17,8 +17,8 @@
  * int8: weights are loaded without a sign, as 128 more than they are, and 128 * sum(x) is taken off at the end: the first group of a
  * call also sums x. A row is (sum * 2^up * factor) >> (17 + down) rounded, factor 2^15..2^16 - 1, by two products.
  *
- * BOUNDED: no input takes a row or sum * 2^up out of int32, so that nothing need be checked; other rows are requantized in C. Loops
- * are assembly functions at file scope, which depend on no compiler's optimisation. GNU assembler syntax: gcc, clang.
+ * BOUNDED: no input takes a row or sum * 2^up out of int32, so that nothing need be checked. Kernels are assembly functions at
+ * file scope, which depend on no compiler's optimisation. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_matrix_i16.h, rtcore/streams.py (writes streams).
  */
 #include <stddef.h>
@@ -26,14 +26,17 @@
 #include "rtcore_matrix_i16.h"
 
 RTCORE_STATIC_ASSERT(nb_inputs_is_at_24, offsetof(rtcore_matrix_i16, nb_inputs) == 24);
-RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32,
-                     offsetof(rtcore_matrix_i16, stream) == 32 && offsetof(rtcore_matrix_i16, form) == 36 &&
-                         offsetof(rtcore_matrix_i16, stride) == 40);
+RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32, offsetof(rtcore_matrix_i16, stream) == 32 &&
+                                                           offsetof(rtcore_matrix_i16, form) == 36 &&
+                                                           offsetof(rtcore_matrix_i16, stride) == 40);
 RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_W16_A64 == 1);
 
-/* The sums of one group. */
-void rtcore_m0_sums_w16_a64(const int32_t *stream, const int16_t *x, int n, int64_t *sums);
-void rtcore_m0_sums_w8_a32(const int32_t *stream, const int16_t *x, int n, int32_t *sums);
+/* The row of an int8 matrix whose sum * 2^up leaves int32; word: its last one of the stream. */
+int32_t rtcore_m0_row(int32_t sum, uint32_t word);
+int32_t rtcore_m0_row(int32_t sum, uint32_t word) {
+    const int up = (int)(word >> 8 & 255U), down = (int)(word & 255U);
+    return rtcore_requantize_product(sum, (int16_t)(word >> 17), 16 + down - up); /* a factor is even */
+}
 
 /* clang-format off */
 #define BEGIN(name)                                                                                                    \
@@ -42,7 +45,7 @@ void rtcore_m0_sums_w8_a32(const int32_t *stream, const int16_t *x, int n, int32
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
- * r1 x, r2 n, r3 rows, r4 end of rows (0: one group, sums instead of rows); r4-r7 and lr saved. */
+ * r1 x, r2 n, r3 rows, r4 end of rows, r12 form; r4-r7 saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -54,13 +57,14 @@ __asm__(
     "rtcore_matrix_i16_rows:\n"
     "    push {r4-r7, lr}\n"
     "    ldr r4, [sp, #20]\n"
-    "    ldr r5, [r0, #36]\n"
-    "    lsls r6, r5, #27\n"
-    "    bpl 2f\n"
-    "    ldr r6, [r0, #40]\n"
-    "    muls r1, r6, r1\n"
     "    ldr r6, [r0, #32]\n"
-    "    adds r7, r6, r1\n"
+    "    cmp r6, #0\n"
+    "    beq 2f\n"
+    "    ldr r5, [r0, #36]\n"
+    "    mov r12, r5\n"
+    "    ldr r7, [r0, #40]\n"
+    "    muls r7, r1, r7\n"
+    "    adds r7, r7, r6\n"
     "    movs r1, r3\n"
     "    movs r3, r4\n"
     "    lsls r4, r2, #4\n"
@@ -73,14 +77,14 @@ __asm__(
     "    pop {r4-r7, pc}\n"
     "1:  bl rtcore_m0_rows_w16_a64\n"
     "    pop {r4-r7, pc}\n"
-    "2:  push {r4, r5}\n"
-    "    bl rtcore_m0_checked_rows\n"
-    "    add sp, #8\n"
+    "2:  push {r4-r6}\n"
+    "    bl rtcore_matrix_i16_tables_rows\n"
+    "    add sp, #12\n"
     "    pop {r4-r7, pc}\n"
     "    .size rtcore_matrix_i16_rows, . - rtcore_matrix_i16_rows\n"
     "    .text\n");
 
-/* A kernel's frame: x, where the blocks of columns end (r7), rows, end of rows, end of x. */
+/* A kernel's frame: x, where the blocks of columns end (r7), rows, end of rows, end of x, form. */
 #define ENTER                                                                                                          \
     "    mov r5, r8\n"                                                                                                 \
     "    mov r6, r9\n"                                                                                                 \
@@ -90,10 +94,11 @@ __asm__(
     "    push {r5, r6}\n"                                                                                              \
     "    lsls r5, r2, #1\n"                                                                                            \
     "    adds r5, r5, r1\n"                                                                                            \
-    "    movs r2, r7\n"                                                                                                \
-    "    push {r1-r5}\n"
+    "    movs r2, r7\n"                                                                                                 \
+    "    mov r6, r12\n"                                                                                                \
+    "    push {r1-r6}\n"
 #define LEAVE                                                                                                          \
-    "    add sp, #20\n"                                                                                                \
+    "    add sp, #24\n"                                                                                                \
     "    pop {r4-r7}\n"                                                                                                \
     "    mov r10, r4\n"                                                                                                \
     "    mov r11, r5\n"                                                                                                \
@@ -105,6 +110,11 @@ __asm__(
     "    ldr r7, [sp, #8]\n"                                                                                           \
     "    stm r7!, {" results "}\n"                                                                                     \
     "    str r7, [sp, #8]\n"
+/* To where rows of a form that is not BOUNDED end. */
+#define UNLESS_BOUNDED(label)                                                                                          \
+    "    ldr r1, [sp, #20]\n"                                                                                          \
+    "    lsls r1, r1, #27\n"                                                                                           \
+    "    bpl " label "\n"
 
 /* ---------------------------------------------------------------- w16_a64: r8-r11 the low sums, r12 and lr the high ones of
  * rows 0 and 1, and 2 and 3; r2, r3 a pair of columns of x. Blocks of eight pairs, the first of which may be a part; then
@@ -157,16 +167,35 @@ __asm__(
     "    asrs r7, r6, #16\n"
     "    adds r3, r3, r7\n"
     "    .endm\n"
+    /* high:low >> shift to low, and the same saturated to PRE */
     "    .macro rtcore_shift low, high, word\n"
     "    lsrs \\low, \\word\n"
     "    lsrs \\word, \\word, #8\n"
     "    lsls \\high, \\word\n"
     "    orrs \\low, \\high\n"
     "    .endm\n"
-    "    .macro rtcore_rows first, second, high\n"
+    "    .macro rtcore_clip low, high, word\n"
+    "    mov r7, \\high\n"
+    "    asrs r7, \\word\n"
+    "    rtcore_shift \\low, \\high, \\word\n"
+    "    asrs \\high, \\low, #31\n"
+    "    cmp \\high, r7\n"
+    "    bne .Lfar\\@\n"
+    "    rsbs \\high, \\low, #0\n"
+    "    bvc .Lnear\\@\n"
+    ".Lfar\\@:\n"
+    "    asrs r7, r7, #31\n"
+    "    movs \\low, #1\n"
+    "    lsls \\low, \\low, #31\n"
+    "    subs \\low, #1\n"
+    "    eors \\low, r7\n"
+    "    subs \\low, \\low, r7\n"
+    ".Lnear\\@:\n"
+    "    .endm\n"
+    "    .macro rtcore_rows first, second, high, end\n"
     "    rtcore_sums \\first, \\second, \\high\n"
-    "    rtcore_shift r1, r4, r5\n"
-    "    rtcore_shift r2, r3, r6\n" STORE("r1, r2")
+    "    \\end r1, r4, r5\n"
+    "    \\end r2, r3, r6\n" STORE("r1, r2")
     "    .endm\n"
     BEGIN("rtcore_m0_rows_w16_a64")
     "    lsrs r7, r2, #2\n"
@@ -214,24 +243,24 @@ __asm__(
     "6:  adds r1, #4\n"
     "    rtcore_pair\n"
     "    b 5b\n"
+    "7:\n" UNLESS_BOUNDED("6f")
+    "    rtcore_rows r8, r9, r12, rtcore_shift\n"
+    "    rtcore_rows r10, r11, lr, rtcore_shift\n"
     "7:  ldr r1, [sp, #12]\n"
-    "    cmp r1, #0\n"
-    "    beq 6f\n"
-    "    rtcore_rows r8, r9, r12\n"
-    "    rtcore_rows r10, r11, lr\n"
-    "    ldr r1, [sp, #12]\n"
     "    cmp r7, r1\n"
     "    beq 9f\n"
     "    b 8b\n"
     "9:\n" LEAVE
-    "6:  rtcore_sums r8, r9, r12\n" STORE("r1, r4") STORE("r2, r3")
-    "    rtcore_sums r10, r11, lr\n" STORE("r1, r4") STORE("r2, r3") LEAVE
+    "6:  rtcore_rows r8, r9, r12, rtcore_clip\n"
+    "    rtcore_rows r10, r11, lr, rtcore_clip\n"
+    "    b 7b\n"
     END("rtcore_m0_rows_w16_a64")
     "    .purgem rtcore_row\n"
     "    .purgem rtcore_pair\n"
     "    .purgem rtcore_two_pairs\n"
     "    .purgem rtcore_sums\n"
     "    .purgem rtcore_shift\n"
+    "    .purgem rtcore_clip\n"
     "    .purgem rtcore_rows\n");
 
 /* ---------------------------------------------------------------- w8_a32: r8-r11 the sums, r12 the sum of x, lr where the
@@ -293,6 +322,9 @@ __asm__(
     "    subs \\row, \\row, r4\n"
     "    lsrs r6, \\word, #8\n"
     "    lsls \\row, r6\n"
+    "    rtcore_factor \\row, \\word\n"
+    "    .endm\n"
+    "    .macro rtcore_factor row, word\n"
     "    lsrs r6, \\word, #16\n"
     "    uxth r7, \\row\n"
     "    asrs \\row, \\row, #16\n"
@@ -303,6 +335,36 @@ __asm__(
     "    asrs \\row, \\word\n"
     "    adds \\row, #1\n"
     "    asrs \\row, \\row, #1\n"
+    "    .endm\n"
+    "    .macro rtcore_check sum, row, word\n"
+    "    mov r7, \\sum\n"
+    "    subs r7, r7, r4\n"
+    "    lsrs r6, \\word, #8\n"
+    "    movs \\row, r7\n"
+    "    lsls \\row, r6\n"
+    "    mov r12, \\row\n"
+    "    asrs \\row, r6\n"
+    "    cmp \\row, r7\n"
+    "    mov \\row, r12\n"
+    "    beq .Lnear\\@\n"
+    "    push {r0-r3}\n"
+    "    mov r6, lr\n"
+    "    movs r0, r7\n"
+    "    movs r1, \\word\n"
+    "    bl rtcore_m0_row\n"
+    "    mov lr, r6\n"
+    "    mov r12, r0\n"
+    "    pop {r0-r3}\n"
+    "    mov \\row, r12\n"
+    "    b .Ldone\\@\n"
+    ".Lnear\\@:\n"
+    "    rtcore_factor \\row, \\word\n"
+    ".Ldone\\@:\n"
+    "    .endm\n"
+    "    .macro rtcore_rows first, second, end\n"
+    "    ldm r0!, {r3, r5}\n"
+    "    \\end \\first, r1, r3\n"
+    "    \\end \\second, r2, r5\n" STORE("r1, r2")
     "    .endm\n"
     BEGIN("rtcore_m0_rows_w8_a32")
     "    lsls r7, r1, #30\n"
@@ -320,74 +382,30 @@ __asm__(
     "5:  mov r4, r12\n"
     "    lsls r4, r4, #7\n"
     "    str r4, [sp, #4]\n"
-    "    ldr r1, [sp, #12]\n"
-    "    cmp r1, #0\n"
-    "    beq 6f\n"
-    "7:  ldm r0!, {r3, r5}\n"
-    "    rtcore_scale r8, r1, r3\n"
-    "    rtcore_scale r9, r2, r5\n" STORE("r1, r2")
-    "    ldm r0!, {r3, r5}\n"
-    "    rtcore_scale r10, r1, r3\n"
-    "    rtcore_scale r11, r2, r5\n" STORE("r1, r2")
-    "    ldr r1, [sp, #12]\n"
+    "10:\n" UNLESS_BOUNDED("6f")
+    "    rtcore_rows r8, r9, rtcore_scale\n"
+    "    rtcore_rows r10, r11, rtcore_scale\n"
+    "7:  ldr r1, [sp, #12]\n"
     "    cmp r7, r1\n"
     "    bne 8f\n" LEAVE
-    "6:  mov r0, r8\n"
-    "    mov r1, r9\n"
-    "    mov r2, r10\n"
-    "    mov r3, r11\n"
-    "    subs r0, r0, r4\n"
-    "    subs r1, r1, r4\n"
-    "    subs r2, r2, r4\n"
-    "    subs r3, r3, r4\n" STORE("r0-r3") LEAVE
+    "6:  b 6f\n"
     "8:  rtcore_columns 0\n"
     "5:  ldr r4, [sp, #4]\n"
+    "    b 10b\n"
+    "6:  rtcore_rows r8, r9, rtcore_check\n"
+    "    rtcore_rows r10, r11, rtcore_check\n"
     "    b 7b\n"
     END("rtcore_m0_rows_w8_a32")
     "    .purgem rtcore_weight\n"
     "    .purgem rtcore_column\n"
     "    .purgem rtcore_pair\n"
     "    .purgem rtcore_columns\n"
-    "    .purgem rtcore_scale\n");
+    "    .purgem rtcore_scale\n"
+    "    .purgem rtcore_factor\n"
+    "    .purgem rtcore_check\n"
+    "    .purgem rtcore_rows\n");
 
-#define SUMS(name)                                                                                                     \
-    __asm__(BEGIN("rtcore_m0_sums_" name)                                                                              \
-        "    push {r4-r7, lr}\n"                                                                                       \
-        "    movs r4, #0\n"                                                                                            \
-        "    bl rtcore_m0_rows_" name "\n"                                                                             \
-        "    pop {r4-r7, pc}\n" END("rtcore_m0_sums_" name))
-SUMS("w16_a64");
-SUMS("w8_a32");
 /* clang-format on */
-
-/* Rows that may leave int32, and those of tables. */
-void rtcore_m0_checked_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input, int32_t *rows);
-void rtcore_m0_checked_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input,
-                            int32_t *rows) {
-    if (matrix->stream == NULL) {
-        rtcore_matrix_i16_tables_rows(matrix, group, count, input, rows);
-        return;
-    }
-    const int32_t *stream = matrix->stream + group * (matrix->stride / 4);
-    for (int32_t *const end = rows + 4 * count; rows != end; rows += 4) {
-        const int32_t *const next = stream + matrix->stride / 4;
-        if (matrix->form & RTCORE_STREAM_W16_A64) {
-            int64_t sums[4];
-            rtcore_m0_sums_w16_a64(stream, input, matrix->nb_inputs, sums);
-            for (int k = 0; k < 4; k++) {
-                rows[k] = rtcore_requantize(sums[k], next[k - 4] & 255);
-            }
-        } else {
-            rtcore_m0_sums_w8_a32(stream, input, matrix->nb_inputs, rows);
-            for (int k = 0; k < 4; k++) {
-                const uint32_t word = (uint32_t)next[k - 4];
-                rows[k] = rtcore_requantize_product(rows[k], (int16_t)(word >> 17),
-                                                    16 + (int)(word & 255U) - (int)(word >> 8 & 255U));
-            }
-        }
-        stream = next;
-    }
-}
 
 int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) {
     const int form = matrix->form & ~RTCORE_STREAM_BOUNDED;

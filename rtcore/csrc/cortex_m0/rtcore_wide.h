@@ -33,20 +33,19 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
     return rtcore_sat32(rtcore_rshift_round((int64_t)acc * mult, shift));
 }
 
-/* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of halves. */
+/* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of signed halves, of which the middle two and what is
+ * below them stay within 2^31 - 2^14. */
 static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
-    const uint32_t s_low = (uint32_t)s & 65535U, v_low = (uint32_t)v & 65535U;
-    const int32_t s_high = s >> 16, v_high = rtcore_asr32(v, 16);
-    const uint32_t a = (uint32_t)s_high * v_low + (s_low * v_low >> 16) + 32768U; /* below 2^31 */
-    const int32_t b = (int32_t)s_low * v_high;
-    return s_high * v_high + (int32_t)(a >> 16) + rtcore_asr32(b, 16) +
-           (int32_t)(((a & 65535U) + ((uint32_t)b & 65535U)) >> 16);
+    const int32_t s_low = (int16_t)s, v_low = (int16_t)v;
+    const int32_t s_high = (int32_t)((uint32_t)s - (uint32_t)s_low) >> 16;
+    const int32_t v_high = rtcore_asr32(v, 16) + (int)(((uint32_t)v >> 15) & 1U);
+    const int32_t middle = s_high * v_low + s_low * v_high + rtcore_asr32(s_low * v_low, 16);
+    return s_high * v_high + rtcore_asr32(rtcore_asr32(middle, 15) + 1, 1);
 }
 
-/* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16: two products below 2^28 and 2^29. */
+/* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16 */
 static inline int32_t rtcore_interpolate(int32_t node, int32_t drop, uint32_t f) {
-    const uint32_t low = (((uint32_t)drop & 8191U) * f + 32767U) >> 13;
-    return node - (int32_t)((((uint32_t)drop >> 13) * f + low) >> 3);
+    return node - (int32_t)(((uint32_t)drop >> 16) * f + ((((uint32_t)drop & 65535U) * f + 32767U) >> 16));
 }
 
 #endif
