@@ -56,8 +56,8 @@ def _flat(*parts: np.ndarray) -> np.ndarray:
 
 
 def _w16_bounded(rows: Rows, least: int = 2) -> int | None:
-    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it. least:
-    of the shifts that its kernel takes."""
+    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it.
+    least: of the shifts that its kernel takes."""
     low, high = rows.bounds
     if (rows.mult != 1).any() or rows.shift.min() < least or rows.shift.max() > 32:
         return None

@@ -13,27 +13,52 @@
 
 /* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated. shift 0..31 */
 RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
-    const int32_t limit = INT32_MAX >> shift;
     int32_t sum;
-    if (__builtin_add_overflow(a, b, &sum)) {
-        return sum < 0 ? INT32_MAX : -INT32_MAX;
-    }
+    __asm__("adds %0, %1, %2\n\t"
+            "bvc 1f\n\t"
+            "asrs %0, %0, #31\n\t"
+            "lsrs %0, %0, #1\n\t"
+            "bne 1f\n\t"
+            "movs %0, #1\n\t"
+            "lsls %0, %0, #31\n\t"
+            "1:"
+            : "=&l"(sum)
+            : "l"(a), "l"(b)
+            : "cc");
+    const int32_t limit = INT32_MAX >> shift;
     return shift == 0 ? sum : sum > limit ? INT32_MAX : sum < -limit ? -INT32_MAX : sum * (int32_t)(1U << shift);
 }
 
 /* sigma(-|a| * 2^(16 - bits)): T[i] + (T[i+1] - T[i]) * f / 2^bits rounded half up, with i and f what is above and below the
  * lowest bits of |a|; from 16 on the last node, which is also where the last chord ends. */
-RTCORE_INLINE int32_t rtcore_chord(int32_t a, int bits) {
-    const uint32_t size = a < 0 ? 0U - (uint32_t)a : (uint32_t)a;
-    const uint32_t t = size >> (10 + bits) != 0 ? (1U << (10 + bits)) - 1U : size;
-    const int32_t *const node = rtcore_sigma_table + (t >> bits);
-    return rtcore_interpolate(node[0], node[0] - node[1], (uint16_t)(t << (16 - bits)));
-}
+#define RTCORE_CHORD(a, bits)                                                                                          \
+    int32_t node, drop;                                                                                                \
+    uint32_t f;                                                                                                        \
+    __asm__("asrs %0, %3, #31\n\t"                                                                                     \
+            "adds %2, %3, %0\n\t"                                                                                      \
+            "eors %2, %0\n\t"                                                                                          \
+            "lsrs %0, %2, #(10 + " bits ")\n\t"                                                                        \
+            "beq 1f\n\t"                                                                                               \
+            "movs %2, #1\n\t"                                                                                          \
+            "lsls %2, %2, #(10 + " bits ")\n\t"                                                                        \
+            "subs %2, #1\n\t"                                                                                          \
+            "1: lsrs %0, %2, #" bits "\n\t"                                                                            \
+            "lsls %0, %0, #2\n\t"                                                                                      \
+            "adds %0, %0, %4\n\t"                                                                                      \
+            "ldr %1, [%0, #4]\n\t"                                                                                     \
+            "ldr %0, [%0]\n\t"                                                                                         \
+            "lsls %2, %2, #(32 - " bits ")\n\t"                                                                        \
+            "lsrs %2, %2, #16\n\t"                                                                                     \
+            "subs %1, %0, %1"                                                                                          \
+            : "=&l"(node), "=&l"(drop), "=&l"(f)                                                                       \
+            : "l"(a), "l"(rtcore_sigma_table)                                                                          \
+            : "cc");                                                                                                   \
+    return rtcore_interpolate(node, drop, f)
 
 /* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */
-RTCORE_INLINE int32_t rtcore_sigma(int32_t a) { return rtcore_chord(a, 16); }
+RTCORE_INLINE int32_t rtcore_sigma(int32_t a) { RTCORE_CHORD(a, "16"); }
 
 /* sigma(-2 |a|) of a PRE. */
-RTCORE_INLINE int32_t rtcore_sigma_twice(int32_t a) { return rtcore_chord(a, 15); }
+RTCORE_INLINE int32_t rtcore_sigma_twice(int32_t a) { RTCORE_CHORD(a, "15"); }
 
 #endif

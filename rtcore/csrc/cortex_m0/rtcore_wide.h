@@ -34,13 +34,30 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
 }
 
 /* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of signed halves, of which the middle two and what is
- * below them stay within 2^31 - 2^14. */
+ * below them stay within int32. Rounding is the carry that a shift leaves. GNU C: gcc, clang. */
 static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
-    const int32_t s_low = (int16_t)s, v_low = (int16_t)v;
-    const int32_t s_high = (int32_t)((uint32_t)s - (uint32_t)s_low) >> 16;
-    const int32_t v_high = rtcore_asr32(v, 16) + (int)(((uint32_t)v >> 15) & 1U);
-    const int32_t middle = s_high * v_low + s_low * v_high + rtcore_asr32(s_low * v_low, 16);
-    return s_high * v_high + rtcore_asr32(rtcore_asr32(middle, 15) + 1, 1);
+    int32_t s_low, v_low, middle;
+    __asm__("movs %2, #0\n\t"
+            "sxth %0, %3\n\t"
+            "sxth %1, %4\n\t"
+            "asrs %3, %3, #16\n\t"
+            "adcs %3, %2\n\t"
+            "asrs %4, %4, #16\n\t"
+            "adcs %4, %2\n\t"
+            "movs %2, %0\n\t"
+            "muls %2, %1, %2\n\t"
+            "muls %0, %4, %0\n\t"
+            "muls %1, %3, %1\n\t"
+            "muls %3, %4, %3\n\t"
+            "asrs %2, %2, #16\n\t"
+            "adds %2, %2, %0\n\t"
+            "adds %2, %2, %1\n\t"
+            "asrs %2, %2, #16\n\t"
+            "adcs %3, %2"
+            : "=&l"(s_low), "=&l"(v_low), "=&l"(middle), "+&l"(s), "+&l"(v)
+            :
+            : "cc");
+    return s;
 }
 
 /* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16 */
