@@ -14,7 +14,7 @@
 /* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated. shift 0..31 */
 RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
     int32_t sum;
-    __asm__("adds %0, %1, %2\n\t"
+    __asm__(".syntax unified\n\tadds %0, %1, %2\n\t"
             "bvc 1f\n\t"
             "asrs %0, %0, #31\n\t"
             "lsrs %0, %0, #1\n\t"
@@ -34,7 +34,7 @@ RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
 #define RTCORE_CHORD(a, bits)                                                                                          \
     int32_t node, drop;                                                                                                \
     uint32_t f;                                                                                                        \
-    __asm__("asrs %0, %3, #31\n\t"                                                                                     \
+    __asm__(".syntax unified\n\tasrs %0, %3, #31\n\t"                                                                  \
             "adds %2, %3, %0\n\t"                                                                                      \
             "eors %2, %0\n\t"                                                                                          \
             "lsrs %0, %2, #(10 + " bits ")\n\t"                                                                        \

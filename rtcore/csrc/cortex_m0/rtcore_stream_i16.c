@@ -45,7 +45,7 @@ int32_t rtcore_m0_row(int32_t sum, uint32_t word) {
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
- * r1 x, r2 n, r3 rows, r4 end of rows, r12 form; r4-r7 saved. */
+ * r3 x, r4 rows, r5 end of rows, r6 form, r7 n; r4-r7 saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -60,18 +60,15 @@ __asm__(
     "    ldr r6, [r0, #32]\n"
     "    cmp r6, #0\n"
     "    beq 2f\n"
-    "    ldr r5, [r0, #36]\n"
-    "    mov r12, r5\n"
-    "    ldr r7, [r0, #40]\n"
-    "    muls r7, r1, r7\n"
-    "    adds r7, r7, r6\n"
-    "    movs r1, r3\n"
-    "    movs r3, r4\n"
-    "    lsls r4, r2, #4\n"
-    "    adds r4, r4, r3\n"
-    "    ldr r2, [r0, #24]\n"
-    "    movs r0, r7\n"
-    "    lsrs r5, r5, #1\n"
+    "    lsls r5, r2, #4\n"
+    "    adds r5, r5, r4\n"
+    "    ldr r2, [r0, #40]\n"
+    "    muls r1, r2, r1\n"
+    "    adds r1, r1, r6\n"
+    "    ldr r6, [r0, #36]\n"
+    "    ldr r7, [r0, #24]\n"
+    "    movs r0, r1\n"
+    "    lsrs r1, r6, #1\n"
     "    bcs 1f\n"
     "    bl rtcore_m0_rows_w8_a32\n"
     "    pop {r4-r7, pc}\n"
@@ -84,18 +81,16 @@ __asm__(
     "    .size rtcore_matrix_i16_rows, . - rtcore_matrix_i16_rows\n"
     "    .text\n");
 
-/* A kernel's frame: x, where the blocks of columns end (r7), rows, end of rows, end of x, form. */
-#define ENTER                                                                                                          \
-    "    mov r5, r8\n"                                                                                                 \
-    "    mov r6, r9\n"                                                                                                 \
-    "    push {r5, r6, lr}\n"                                                                                          \
-    "    mov r5, r10\n"                                                                                                \
-    "    mov r6, r11\n"                                                                                                \
-    "    push {r5, r6}\n"                                                                                              \
-    "    lsls r5, r2, #1\n"                                                                                            \
-    "    adds r5, r5, r1\n"                                                                                            \
-    "    movs r2, r7\n"                                                                                                 \
-    "    mov r6, r12\n"                                                                                                \
+/* A kernel's frame: end of x, where the blocks of columns end (r2, found by `blocks`), x, rows, end of rows, form. */
+#define ENTER(blocks)                                                                                                  \
+    "    mov r1, r8\n"                                                                                                 \
+    "    mov r2, r9\n"                                                                                                 \
+    "    push {r1, r2, lr}\n"                                                                                          \
+    "    mov r1, r10\n"                                                                                                \
+    "    mov r2, r11\n"                                                                                                \
+    "    push {r1, r2}\n"                                                                                              \
+    "    lsls r1, r7, #1\n"                                                                                            \
+    "    adds r1, r1, r3\n" blocks                                                                                     \
     "    push {r1-r6}\n"
 #define LEAVE                                                                                                          \
     "    add sp, #24\n"                                                                                                \
@@ -107,9 +102,9 @@ __asm__(
     "    pop {pc}\n"
 /* Results to rows. */
 #define STORE(results)                                                                                                 \
-    "    ldr r7, [sp, #8]\n"                                                                                           \
+    "    ldr r7, [sp, #12]\n"                                                                                           \
     "    stm r7!, {" results "}\n"                                                                                     \
-    "    str r7, [sp, #8]\n"
+    "    str r7, [sp, #12]\n"
 /* To where rows of a form that is not BOUNDED end. */
 #define UNLESS_BOUNDED(label)                                                                                          \
     "    ldr r1, [sp, #20]\n"                                                                                          \
@@ -198,12 +193,13 @@ __asm__(
     "    \\end r2, r3, r6\n" STORE("r1, r2")
     "    .endm\n"
     BEGIN("rtcore_m0_rows_w16_a64")
-    "    lsrs r7, r2, #2\n"
-    "    lsls r7, r7, #3\n"
-    "    lsls r6, r1, #30\n"
-    "    beq 1f\n"
-    "    movs r7, #0\n"
-    "1:  adds r7, r7, r1\n" ENTER
+    ENTER("    lsrs r2, r7, #2\n"
+          "    lsls r2, r2, #3\n"
+          "    adds r2, r2, r3\n"
+          "    lsls r7, r3, #30\n"
+          "    beq 1f\n"
+          "    movs r2, r3\n"
+          "1:\n")
     "8:  ldm r0!, {r2-r7}\n"
     "    mov r8, r2\n"
     "    mov r9, r3\n"
@@ -211,7 +207,7 @@ __asm__(
     "    mov r11, r5\n"
     "    mov r12, r6\n"
     "    mov lr, r7\n"
-    "    ldr r1, [sp]\n"
+    "    ldr r1, [sp, #8]\n"
     "    ldr r2, [sp, #4]\n"
     "    subs r2, r2, r1\n"
     "    beq 5f\n"
@@ -231,7 +227,7 @@ __asm__(
     "    cmp r1, r2\n"
     "    beq 5f\n"
     "    b 4b\n"
-    "5:  ldr r4, [sp, #16]\n"
+    "5:  ldr r4, [sp]\n"
     "    subs r4, r4, r1\n"
     "    ble 7f\n"
     "    ldrh r2, [r1]\n"
@@ -246,7 +242,7 @@ __asm__(
     "7:\n" UNLESS_BOUNDED("6f")
     "    rtcore_rows r8, r9, r12, rtcore_shift\n"
     "    rtcore_rows r10, r11, lr, rtcore_shift\n"
-    "7:  ldr r1, [sp, #12]\n"
+    "7:  ldr r1, [sp, #16]\n"
     "    cmp r7, r1\n"
     "    beq 9f\n"
     "    b 8b\n"
@@ -293,7 +289,7 @@ __asm__(
     "    mov r9, r5\n"
     "    mov r10, r6\n"
     "    mov r11, r7\n"
-    "    ldr r1, [sp]\n"
+    "    ldr r1, [sp, #8]\n"
     "    lsls r2, r1, #30\n"
     "    beq 3f\n"
     "    b 2f\n"
@@ -307,7 +303,7 @@ __asm__(
     "    adds r0, #32\n"
     "    cmp r1, lr\n"
     "    bne 1b\n"
-    "4:  ldr r2, [sp, #16]\n"
+    "4:  ldr r2, [sp]\n"
     "    subs r2, r2, r1\n"
     "    beq 5f\n"
     "    cmp r2, #2\n"
@@ -374,14 +370,14 @@ __asm__(
     "    \\end \\second, r2, r5\n" STORE("r1, r2")
     "    .endm\n"
     BEGIN("rtcore_m0_rows_w8_a32")
-    "    lsls r7, r1, #30\n"
-    "    lsrs r7, r7, #31\n"
-    "    subs r6, r2, r7\n"
-    "    lsrs r6, r6, #3\n"
-    "    lsls r6, r6, #3\n"
-    "    adds r7, r7, r6\n"
-    "    lsls r7, r7, #1\n"
-    "    adds r7, r7, r1\n" ENTER
+    ENTER("    lsls r2, r3, #30\n"
+          "    lsrs r2, r2, #31\n"
+          "    subs r7, r7, r2\n"
+          "    lsrs r7, r7, #3\n"
+          "    lsls r7, r7, #3\n"
+          "    adds r2, r2, r7\n"
+          "    lsls r2, r2, #1\n"
+          "    adds r2, r2, r3\n")
     "    mov lr, r2\n"
     "    movs r2, #0\n"
     "    mov r12, r2\n"
@@ -392,7 +388,7 @@ __asm__(
     "10:\n" UNLESS_BOUNDED("6f")
     "    rtcore_rows r8, r9, rtcore_scale\n"
     "    rtcore_rows r10, r11, rtcore_scale\n"
-    "7:  ldr r1, [sp, #12]\n"
+    "7:  ldr r1, [sp, #16]\n"
     "    cmp r7, r1\n"
     "    bne 8f\n" LEAVE
     "6:  b 6f\n"
