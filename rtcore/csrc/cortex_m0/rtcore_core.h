@@ -14,7 +14,8 @@
 /* The two halves of a pre-activation meet: (a + b) * 2^shift, saturated. shift 0..31 */
 RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
     int32_t sum;
-    __asm__(".syntax unified\n\tadds %0, %1, %2\n\t"
+    __asm__(".syntax unified\n\t"
+            "adds %0, %1, %2\n\t"
             "bvc 1f\n\t"
             "asrs %0, %0, #31\n\t"
             "lsrs %0, %0, #1\n\t"
@@ -30,35 +31,43 @@ RTCORE_INLINE int32_t rtcore_meet(int32_t a, int32_t b, int shift) {
 }
 
 /* sigma(-|a| * 2^(16 - bits)): T[i] + (T[i+1] - T[i]) * f / 2^bits rounded half up, with i and f what is above and below the
- * lowest bits of |a|; from 16 on the last node, which is also where the last chord ends. */
-#define RTCORE_CHORD(a, bits)                                                                                          \
-    int32_t node, drop;                                                                                                \
+ * lowest bits of |a|; from 16 on the last node, which is also where the last chord ends. The difference goes in two halves, and
+ * rounding is the carry that a shift leaves. lowest: f of |a| in %3. */
+#define RTCORE_CHORD(a, bits, lowest)                                                                                  \
+    int32_t y, high, low;                                                                                              \
     uint32_t f;                                                                                                        \
-    __asm__(".syntax unified\n\tasrs %0, %3, #31\n\t"                                                                  \
-            "adds %2, %3, %0\n\t"                                                                                      \
-            "eors %2, %0\n\t"                                                                                          \
-            "lsrs %0, %2, #(10 + " bits ")\n\t"                                                                        \
+    __asm__(".syntax unified\n\t"                                                                                      \
+            "asrs %0, %4, #31\n\t"                                                                                     \
+            "adds %3, %4, %0\n\t"                                                                                      \
+            "eors %3, %0\n\t"                                                                                          \
+            "lsrs %0, %3, #(10 + " bits ")\n\t"                                                                        \
             "beq 1f\n\t"                                                                                               \
-            "movs %2, #1\n\t"                                                                                          \
-            "lsls %2, %2, #(10 + " bits ")\n\t"                                                                        \
-            "subs %2, #1\n\t"                                                                                          \
-            "1: lsrs %0, %2, #" bits "\n\t"                                                                            \
-            "lsls %0, %0, #2\n\t"                                                                                      \
-            "adds %0, %0, %4\n\t"                                                                                      \
-            "ldr %1, [%0, #4]\n\t"                                                                                     \
-            "ldr %0, [%0]\n\t"                                                                                         \
-            "lsls %2, %2, #(32 - " bits ")\n\t"                                                                        \
+            "movs %3, #1\n\t"                                                                                          \
+            "lsls %3, %3, #(10 + " bits ")\n\t"                                                                        \
+            "subs %3, #1\n\t"                                                                                          \
+            "1: lsrs %1, %3, #" bits "\n\t"                                                                            \
+            "lsls %1, %1, #2\n\t"                                                                                      \
+            "adds %1, %1, %5\n\t"                                                                                      \
+            "ldr %0, [%1]\n\t"                                                                                         \
+            "ldr %1, [%1, #4]\n\t" lowest "subs %1, %1, %0\n\t"                                                        \
+            "uxth %2, %1\n\t"                                                                                          \
+            "asrs %1, %1, #16\n\t"                                                                                     \
+            "muls %2, %3, %2\n\t"                                                                                      \
+            "muls %1, %3, %1\n\t"                                                                                      \
             "lsrs %2, %2, #16\n\t"                                                                                     \
-            "subs %1, %0, %1"                                                                                          \
-            : "=&l"(node), "=&l"(drop), "=&l"(f)                                                                       \
+            "adcs %1, %2\n\t"                                                                                          \
+            "adds %0, %0, %1"                                                                                          \
+            : "=&l"(y), "=&l"(high), "=&l"(low), "=&l"(f)                                                              \
             : "l"(a), "l"(rtcore_sigma_table)                                                                          \
             : "cc");                                                                                                   \
-    return rtcore_interpolate(node, drop, f)
+    return y
 
 /* GATE: sigma(-|a|) of a PRE. sigmoid(a) is the gate for a < 0 and 1 - gate for a >= 0. */
-RTCORE_INLINE int32_t rtcore_sigma(int32_t a) { RTCORE_CHORD(a, "16"); }
+RTCORE_INLINE int32_t rtcore_sigma(int32_t a) { RTCORE_CHORD(a, "16", "uxth %3, %3\n\t"); }
 
 /* sigma(-2 |a|) of a PRE. */
-RTCORE_INLINE int32_t rtcore_sigma_twice(int32_t a) { RTCORE_CHORD(a, "15"); }
+RTCORE_INLINE int32_t rtcore_sigma_twice(int32_t a) {
+    RTCORE_CHORD(a, "15", "lsls %3, %3, #17\n\tlsrs %3, %3, #16\n\t");
+}
 
 #endif

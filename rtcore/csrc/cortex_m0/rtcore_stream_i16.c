@@ -29,7 +29,7 @@ RTCORE_STATIC_ASSERT(nb_inputs_is_at_24, offsetof(rtcore_matrix_i16, nb_inputs) 
 RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32, offsetof(rtcore_matrix_i16, stream) == 32 &&
                                                            offsetof(rtcore_matrix_i16, form) == 36 &&
                                                            offsetof(rtcore_matrix_i16, stride) == 40);
-RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_W16_A64 == 1);
+RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_W8_A32 == 2);
 
 /* The row of an int8 matrix whose sum * 2^up leaves int32; word: its last one of the stream. */
 int32_t rtcore_m0_row(int32_t sum, uint32_t word);
@@ -44,8 +44,8 @@ int32_t rtcore_m0_row(int32_t sum, uint32_t word) {
     "    .global " name "\n    .hidden " name "\n    .type " name ",%function\n    .thumb_func\n" name ":\n"
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
-/* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
- * r3 x, r4 rows, r5 end of rows, r6 form, r7 n; r4-r7 saved. */
+/* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0, r2 and r3 as they were, r4
+ * rows, r6 form, r7 stream of the group; r4-r7 saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -57,22 +57,18 @@ __asm__(
     "rtcore_matrix_i16_rows:\n"
     "    push {r4-r7, lr}\n"
     "    ldr r4, [sp, #20]\n"
-    "    ldr r6, [r0, #32]\n"
+    "    ldr r7, [r0, #40]\n"
+    "    muls r7, r1, r7\n"
+    "    ldr r5, [r0, #32]\n"
+    "    adds r7, r7, r5\n"
+    "    ldr r6, [r0, #36]\n"
+    "    lsrs r5, r6, #2\n"
+    "    bcs 1f\n"
     "    cmp r6, #0\n"
     "    beq 2f\n"
-    "    lsls r5, r2, #4\n"
-    "    adds r5, r5, r4\n"
-    "    ldr r2, [r0, #40]\n"
-    "    muls r1, r2, r1\n"
-    "    adds r1, r1, r6\n"
-    "    ldr r6, [r0, #36]\n"
-    "    ldr r7, [r0, #24]\n"
-    "    movs r0, r1\n"
-    "    lsrs r1, r6, #1\n"
-    "    bcs 1f\n"
-    "    bl rtcore_m0_rows_w8_a32\n"
+    "    bl rtcore_m0_rows_w16_a64\n"
     "    pop {r4-r7, pc}\n"
-    "1:  bl rtcore_m0_rows_w16_a64\n"
+    "1:  bl rtcore_m0_rows_w8_a32\n"
     "    pop {r4-r7, pc}\n"
     "2:  push {r4-r6}\n"
     "    bl rtcore_matrix_i16_tables_rows\n"
@@ -81,15 +77,20 @@ __asm__(
     "    .size rtcore_matrix_i16_rows, . - rtcore_matrix_i16_rows\n"
     "    .text\n");
 
-/* A kernel's frame: end of x, where the blocks of columns end (r2, found by `blocks`), x, rows, end of rows, form. */
+/* A kernel's frame: end of x, where the blocks of columns end (r2, found by `blocks` from r1, the end of x, and r3; r7 is free),
+ * x, rows, end of rows, form. r0: stream */
 #define ENTER(blocks)                                                                                                  \
+    "    lsls r5, r2, #4\n"                                                                                            \
+    "    adds r5, r5, r4\n"                                                                                            \
     "    mov r1, r8\n"                                                                                                 \
     "    mov r2, r9\n"                                                                                                 \
     "    push {r1, r2, lr}\n"                                                                                          \
     "    mov r1, r10\n"                                                                                                \
     "    mov r2, r11\n"                                                                                                \
     "    push {r1, r2}\n"                                                                                              \
-    "    lsls r1, r7, #1\n"                                                                                            \
+    "    ldr r1, [r0, #24]\n"                                                                                          \
+    "    movs r0, r7\n"                                                                                                \
+    "    lsls r1, r1, #1\n"                                                                                            \
     "    adds r1, r1, r3\n" blocks                                                                                     \
     "    push {r1-r6}\n"
 #define LEAVE                                                                                                          \
@@ -193,7 +194,8 @@ __asm__(
     "    \\end r2, r3, r6\n" STORE("r1, r2")
     "    .endm\n"
     BEGIN("rtcore_m0_rows_w16_a64")
-    ENTER("    lsrs r2, r7, #2\n"
+    ENTER("    subs r2, r1, r3\n"
+          "    lsrs r2, r2, #3\n"
           "    lsls r2, r2, #3\n"
           "    adds r2, r2, r3\n"
           "    lsls r7, r3, #30\n"
@@ -370,14 +372,13 @@ __asm__(
     "    \\end \\second, r2, r5\n" STORE("r1, r2")
     "    .endm\n"
     BEGIN("rtcore_m0_rows_w8_a32")
-    ENTER("    lsls r2, r3, #30\n"
-          "    lsrs r2, r2, #31\n"
-          "    subs r7, r7, r2\n"
-          "    lsrs r7, r7, #3\n"
-          "    lsls r7, r7, #3\n"
-          "    adds r2, r2, r7\n"
-          "    lsls r2, r2, #1\n"
-          "    adds r2, r2, r3\n")
+    ENTER("    adds r2, r3, #2\n"
+          "    lsrs r2, r2, #2\n"
+          "    lsls r2, r2, #2\n"
+          "    subs r7, r1, r2\n"
+          "    lsrs r7, r7, #4\n"
+          "    lsls r7, r7, #4\n"
+          "    adds r2, r2, r7\n")
     "    mov lr, r2\n"
     "    movs r2, #0\n"
     "    mov r12, r2\n"

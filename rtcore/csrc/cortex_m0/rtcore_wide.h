@@ -37,7 +37,8 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
  * below them stay within int32. Rounding is the carry that a shift leaves. GNU C: gcc, clang. */
 static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
     int32_t s_low, v_low, middle;
-    __asm__(".syntax unified\n\tmovs %2, #0\n\t"
+    __asm__(".syntax unified\n\t"
+            "movs %2, #0\n\t"
             "sxth %0, %3\n\t"
             "sxth %1, %4\n\t"
             "asrs %3, %3, #16\n\t"
