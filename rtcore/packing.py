@@ -93,7 +93,7 @@ def pack_matrix(
         numbers = (bias, mult, shift)
         fills = (0, 1, int(shift.max()))
         rows = (blocks(a.astype(np.int64), gates, fill) for a, fill in zip(numbers, fills, strict=True))
-        packed = STREAMS[core](Rows(w, *rows))
+        packed = STREAMS[core](Rows(w, *rows, columns))
         if packed:
             return PackedStream(*packed, nb_inputs=columns, nb_rows=w.shape[0])
     w = w.reshape(w.shape[0] // ROWS, ROWS, w.shape[1] // 2, 2).swapaxes(1, 2)  # [rows/4][columns/2][4 rows][2 columns]

@@ -18,12 +18,13 @@ INT32 = 2**31 - 1
 @dataclass(frozen=True)
 class Rows:
     """Rows of a matrix in groups of four. weights: int [R, M], M even (padded); bias: int64 [R] without rounding
-    halves; mult, shift: int64 [R], out = (acc * mult) >> shift rounded; zero rows have any."""
+    halves; mult, shift: int64 [R], out = (acc * mult) >> shift rounded; zero rows have any. columns: before padding."""
 
     weights: np.ndarray
     bias: np.ndarray
     mult: np.ndarray
     shift: np.ndarray
+    columns: int
 
     @property
     def half(self) -> np.ndarray:
@@ -60,11 +61,11 @@ def _shifted_bounded(rows: Rows) -> int:
     return BOUNDED if low.min() >= -INT32 and high.max() <= INT32 else 0
 
 
-def _w16_bounded(rows: Rows) -> int | None:
-    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, by multiplication with 2^(32 - shift);
-    None where W16_A64 cannot hold it."""
+def _w16_bounded(rows: Rows, least: int = 2) -> int | None:
+    """BOUNDED or 0 for a matrix of int16 weights whose rows are shifted alone, None where W16_A64 cannot hold it.
+    least: of the shifts that its kernel takes."""
     low, high = rows.bounds
-    if (rows.mult != 1).any() or rows.shift.min() < 2 or rows.shift.max() > 32:
+    if (rows.mult != 1).any() or rows.shift.min() < least or rows.shift.max() > 32:
         return None
     return _shifted_bounded(rows) if max(-low.min(), high.max()) < 1 << 46 else None
 
@@ -193,6 +194,40 @@ def rv_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
     return rv_w8(rows) if rows.weights.dtype == np.int8 else rv_w16(rows)
 
 
+def m0_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W16_A64 of Cortex-M0."""
+    bounded = _w16_bounded(rows, least=0)
+    if bounded is None or rows.weights.shape[1] > 2 * 1023:
+        return None
+    bias = (rows.bias + rows.half).reshape(-1, 4)
+    low = _words(bias)[..., 0].astype(np.int64)
+    high = (low[:, ::2] >> 20) + (low[:, 1::2] >> 10) + 2**12 - 2
+    weights = np.ascontiguousarray(_column_pairs(rows)).view("<i4")
+    shift = rows.shift.reshape(-1, 4)
+    return _flat(low, high, weights, (bias - low >> 32 << 16) + (32 - shift << 8) + shift), W16_A64 + bounded
+
+
+def m0_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """W8_A32 of Cortex-M0."""
+    low, high = rows.bounds
+    if low.min() < -INT32 - 1 or high.max() > INT32:
+        return None
+    left = np.array([16 - int(m).bit_length() for m in rows.mult])  # to factors of 2^15..2^16 - 1
+    shift = rows.shift + left
+    up = np.maximum(17 - shift, 0)
+    bounded = (low << up).min() >= -INT32 - 1 and (high << up).max() <= INT32
+    columns = (rows.weights[:, : rows.columns] + np.int16(128)).astype(np.uint8)
+    columns = np.ascontiguousarray(columns.reshape(-1, 4, rows.columns).swapaxes(1, 2)).view("<i4")
+    last = (rows.mult << left + 16) + (up << 8) + shift + up - 17
+    words = last.astype(np.uint32).view(np.int32)
+    return _flat(rows.bias.reshape(-1, 4), columns, words.reshape(-1, 4)), W8_A32 + BOUNDED * bounded
+
+
+def m0_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """For Cortex-M0 and M0+: int32 words and their RTCORE_STREAM_*."""
+    return m0_w8(rows) if rows.weights.dtype == np.int8 else m0_w16(rows)
+
+
 def _column_blocks(rows: Rows) -> np.ndarray:
     """[groups, blocks, 4 rows, 8 columns], as words; columns that are missing in the last block are zero."""
     weights = np.pad(rows.weights, ((0, 0), (0, -rows.weights.shape[1] % 8)))
@@ -222,4 +257,10 @@ def m55_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
     return m55_w8(rows) if rows.weights.dtype == np.int8 else m55_w16(rows)
 
 
-STREAMS = {"cortex-m4": m4_stream, "cortex-m3": m3_stream, "cortex-m55": m55_stream, "rv32imc": rv_stream}
+STREAMS = {
+    "cortex-m4": m4_stream,
+    "cortex-m3": m3_stream,
+    "cortex-m0": m0_stream,
+    "cortex-m55": m55_stream,
+    "rv32imc": rv_stream,
+}

@@ -33,20 +33,37 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
     return rtcore_sat32(rtcore_rshift_round((int64_t)acc * mult, shift));
 }
 
-/* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of halves. */
+/* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of signed halves, of which the middle two and what is
+ * below them stay within int32. Rounding is the carry that a shift leaves. GNU C: gcc, clang. */
 static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
-    const uint32_t s_low = (uint32_t)s & 65535U, v_low = (uint32_t)v & 65535U;
-    const int32_t s_high = s >> 16, v_high = rtcore_asr32(v, 16);
-    const uint32_t a = (uint32_t)s_high * v_low + (s_low * v_low >> 16) + 32768U; /* below 2^31 */
-    const int32_t b = (int32_t)s_low * v_high;
-    return s_high * v_high + (int32_t)(a >> 16) + rtcore_asr32(b, 16) +
-           (int32_t)(((a & 65535U) + ((uint32_t)b & 65535U)) >> 16);
+    int32_t s_low, v_low, middle;
+    __asm__(".syntax unified\n\t"
+            "movs %2, #0\n\t"
+            "sxth %0, %3\n\t"
+            "sxth %1, %4\n\t"
+            "asrs %3, %3, #16\n\t"
+            "adcs %3, %2\n\t"
+            "asrs %4, %4, #16\n\t"
+            "adcs %4, %2\n\t"
+            "movs %2, %0\n\t"
+            "muls %2, %1, %2\n\t"
+            "muls %0, %4, %0\n\t"
+            "muls %1, %3, %1\n\t"
+            "muls %3, %4, %3\n\t"
+            "asrs %2, %2, #16\n\t"
+            "adds %2, %2, %0\n\t"
+            "adds %2, %2, %1\n\t"
+            "asrs %2, %2, #16\n\t"
+            "adcs %3, %2"
+            : "=&l"(s_low), "=&l"(v_low), "=&l"(middle), "+&l"(s), "+&l"(v)
+            :
+            : "cc");
+    return s;
 }
 
-/* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16: two products below 2^28 and 2^29. */
+/* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16 */
 static inline int32_t rtcore_interpolate(int32_t node, int32_t drop, uint32_t f) {
-    const uint32_t low = (((uint32_t)drop & 8191U) * f + 32767U) >> 13;
-    return node - (int32_t)((((uint32_t)drop >> 13) * f + low) >> 3);
+    return node - (int32_t)(((uint32_t)drop >> 16) * f + ((((uint32_t)drop & 65535U) * f + 32767U) >> 16));
 }
 
 #endif
