@@ -31,6 +31,13 @@ static inline int32_t rtcore_asr32(int32_t v, int shift) { return v < 0 ? ~(~v >
 /* floor(v / 2^shift), shift 0..63 */
 static inline int64_t rtcore_asr64(int64_t v, int shift) { return v < 0 ? ~(~v >> shift) : v >> shift; }
 
+/* The same, shift 0..31, from two words: short where a shift of 64 bits by a variable is no instruction. */
+static inline int64_t rtcore_asr64_short(int64_t v, int shift) {
+    const int32_t high = (int32_t)rtcore_asr64(v, 32);
+    const uint32_t low = ((uint32_t)v >> shift) + ((uint32_t)high << 1 << (31 - shift));
+    return rtcore_asr32(high, shift) * 4294967296LL + low;
+}
+
 /* v / 2^shift rounded half up, shift 0..62; |v| + 2^61 must fit int64 */
 static inline int64_t rtcore_rshift_round(int64_t v, int shift) {
     return shift > 0 ? rtcore_asr64(v + ((int64_t)1 << (shift - 1)), shift) : v;

@@ -24,9 +24,9 @@ enum { HIDDEN_FRAC = 15 }; /* of what a projection reads */
 
 /* gate(f) * c + gate(i) * tanh(g): two exact products, rounded together once. The second has 15 - cell_frac
  * fractional bits more than the first; what lies below the first's is cut off by the floor in either order. */
-static int32_t next_cell(int32_t i, int32_t f, int32_t g, int32_t c, const rtcore_lstm_i16 *lstm) {
-    const int64_t kept = rtcore_gate_product(f, lstm->gate_slope, c);
-    const int64_t added = rtcore_asr64(rtcore_gate_product(i, lstm->gate_slope, rtcore_tanh(g)), 15 - lstm->cell_frac);
+RTCORE_INLINE int32_t next_cell(int32_t i, int32_t f, int32_t g, int32_t c, int slope, int cell_frac) {
+    const int64_t kept = rtcore_gate_product(f, slope, c);
+    const int64_t added = rtcore_asr64_short(rtcore_gate_product(i, slope, rtcore_tanh(g)), 15 - cell_frac);
     const int64_t next = rtcore_asr64(kept + added + 2147483648LL, 32);
     if (next > RTCORE_STATE_ONE || next < -RTCORE_STATE_ONE) {
         RTCORE_ON_SATURATE();
@@ -36,10 +36,10 @@ static int32_t next_cell(int32_t i, int32_t f, int32_t g, int32_t c, const rtcor
 }
 
 /* The cell as PRE, saturated: tanh is 1 there, nothing is lost. */
-static int32_t cell_pre(int32_t c, int cell_frac) {
+RTCORE_INLINE int32_t cell_pre(int32_t c, int cell_frac) {
     const int up = RTCORE_PRE_FRAC - RTCORE_STATE_EXTRA - cell_frac;
     if (up <= 0) {
-        return (int32_t)rtcore_rshift_round(c, -up);
+        return rtcore_round32(c, -up);
     }
     const int32_t limit = INT32_MAX >> up;
     if (c > limit || c < -limit) {
@@ -48,58 +48,56 @@ static int32_t cell_pre(int32_t c, int cell_frac) {
     return c * (int32_t)(1 << up);
 }
 
-/* The pre-activations of a gate that sees its four cells: |weight * cell| is below 2^45 and the two halves together are
- * below 2^54, so that the sum is exact before it saturates. peephole: the gate's row of the weights. */
-static void look(const rtcore_lstm_i16 *lstm, int peephole, int group, int first, int count, const int32_t *cell,
-                 const int16_t *view, const int16_t *input, int32_t *rows) {
-    int32_t other[4];
-    rtcore_matrix_i16_rows(&lstm->input, group, 1, input, rows);
-    rtcore_matrix_i16_rows(&lstm->recurrent, group, 1, view, other);
-    for (int k = 0; k < count; k++) {
-        const int unit = peephole * lstm->nb_neurons + first + k;
-        const int64_t product = (int64_t)lstm->peephole_weights[unit] * cell[first + k];
-        rows[k] = rtcore_sat32(rtcore_scale_up((int64_t)rows[k] + other[k], lstm->gate_shift) +
-                               rtcore_rshift_round(product, lstm->peephole_shift[unit]));
+/* What a unit gives out in ACT: gate(o) * tanh(cell), rounded once; bits below the product's upper word are below the
+ * rounding. frac 0..15 */
+RTCORE_INLINE int16_t hidden_of(int32_t o, int32_t c, int slope, int cell_frac, int frac) {
+    const int64_t product = rtcore_gate_product(o, slope, rtcore_tanh(cell_pre(c, cell_frac)));
+    return rtcore_sat16(rtcore_round32((int32_t)rtcore_asr64(product, 32), 30 - frac));
+}
+
+/* The two halves of a gate that sees its cell: |weight * cell| is below 2^45 and the halves together are below 2^54, so
+ * that the sum is exact before it saturates. peephole: of the gate's rows of the weights the unit's. */
+static int32_t seen(const rtcore_lstm_i16 *lstm, int peephole, int32_t a, int32_t b, int32_t cell) {
+    const int64_t product = (int64_t)lstm->peephole_weights[peephole] * cell;
+    return rtcore_sat32(rtcore_scale_up((int64_t)a + b, lstm->gate_shift) +
+                        rtcore_rshift_round(product, lstm->peephole_shift[peephole]));
+}
+
+/* Units first.., one to four: their pre-activations meet, their cells move on. a, b: i32 [GATES - coupled][4], rows of the
+ * input and of the recurrent matrix. */
+RTCORE_OUTLINE static void units_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int32_t *a,
+                                    const int32_t *b, int16_t *hidden) {
+    const int coupled = lstm->coupled, shift = lstm->gate_shift, slope = lstm->gate_slope;
+    const int candidate = 4 * (CANDIDATE - coupled), output = 4 * (OUTPUT - coupled);
+    const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
+    for (int unit = first; unit < first + count; unit++, a++, b++) {
+        const int sees = lstm->peephole_weights != NULL, n = lstm->nb_neurons;
+        const int32_t c = cell[unit];
+        const int32_t i = sees ? seen(lstm, unit, a[0], b[0], c) : rtcore_meet(a[0], b[0], shift);
+        const int32_t f = coupled
+                              ? rtcore_sat32(-(int64_t)i) /* 1 - sigmoid(i) = sigmoid(-i), of a core's INT32_MIN too */
+                          : sees ? seen(lstm, n + unit, a[4], b[4], c)
+                                 : rtcore_meet(a[4], b[4], shift);
+        const int32_t g = rtcore_meet(a[candidate], b[candidate], shift);
+        const int32_t next = next_cell(i, f, g, c, slope, lstm->cell_frac);
+        const int32_t o = sees ? seen(lstm, (2 - coupled) * n + unit, a[output], b[output], next)
+                               : rtcore_meet(a[output], b[output], shift);
+        cell[unit] = next;
+        hidden[unit] = hidden_of(o, next, slope, lstm->cell_frac, frac);
     }
 }
 
 static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int16_t *view,
                   const int16_t *input, int16_t *hidden) {
-    const int sees = lstm->peephole_weights != NULL, coupled = lstm->coupled, shift = lstm->gate_shift;
-    const int group = (GATES - coupled) * (first / 4);
-    const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
-    if (!sees && lstm->gate_slope == 0 && rtcore_units4_lstm(lstm, first, count, cell, view, input, hidden)) {
+    const int gates = GATES - lstm->coupled, group = gates * (first / 4);
+    int32_t rows[2 * 4 * GATES];
+    if (lstm->peephole_weights == NULL && lstm->gate_slope == 0 &&
+        rtcore_units4_lstm(lstm, first, count, cell, view, input, hidden)) {
         return;
     }
-    int32_t i[4], f[4], g[4];
-    if (sees) {
-        look(lstm, INPUT, group + INPUT, first, count, cell, view, input, i);
-    } else {
-        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + INPUT, input, view, shift, i);
-    }
-    if (coupled) {
-        for (int k = 0; k < count; k++) { /* 1 - sigmoid(a) = sigmoid(-a), of a core's INT32_MIN too */
-            f[k] = rtcore_sat32(-(int64_t)i[k]);
-        }
-    } else if (sees) {
-        look(lstm, FORGET, group + FORGET, first, count, cell, view, input, f);
-    } else {
-        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + FORGET, input, view, shift, f);
-    }
-    rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + CANDIDATE - coupled, input, view, shift, g);
-    for (int k = 0; k < count; k++) {
-        cell[first + k] = next_cell(i[k], f[k], g[k], cell[first + k], lstm);
-    }
-    if (sees) {
-        look(lstm, FORGET + 1 - coupled, group + OUTPUT - coupled, first, count, cell, view, input, i);
-    } else {
-        rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + OUTPUT - coupled, input, view, shift, i);
-    }
-    for (int k = 0; k < count; k++) {
-        const int32_t squashed = rtcore_tanh(cell_pre(cell[first + k], lstm->cell_frac));
-        const int64_t product = rtcore_gate_product(i[k], lstm->gate_slope, squashed);
-        hidden[first + k] = rtcore_sat16(rtcore_rshift_round(product, 62 - frac));
-    }
+    rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
+    rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, rows + 4 * GATES);
+    units_of(lstm, first, count, cell, rows, rows + 4 * GATES, hidden);
 }
 
 void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
