@@ -26,7 +26,8 @@ from firmware_sim.toolchain import Firmware, ToolchainError
 PROGRAM = "qemu-system-arm"
 PATIENCE_S = 120.0  # after which a call is taken for an endless loop
 CHUNK = 1024  # bytes of memory in a packet
-R0, SP, LINK, PC = 0, 13, 14, 15  # numbers in the protocol
+R0, SP, LINK, PC, XPSR = 0, 13, 14, 15, 25  # numbers in the protocol
+THUMB_STATE = 1 << 24  # of XPSR
 
 
 class Qemu(Board):
@@ -61,6 +62,8 @@ class Qemu(Board):
         self._exit = self.symbol("board_idle").address
         self._stack_top = self.symbol("board_stack_top").address
         self._tell(f"Z0,{self._exit:x},2")
+        for register, value in ((SP, self._stack_top), (PC, self.symbol("board_reset").address), (XPSR, THUMB_STATE)):
+            self._set(register, value)  # from a vector table it would start where its flash is, and only there
         self._run()
 
     # ------------------------------------------------------------------------------------------------------- calls --
