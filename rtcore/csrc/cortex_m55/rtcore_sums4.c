@@ -24,7 +24,7 @@ static inline int32x4_t products(int16x8_t w, const int16_t *x, int columns) {
 }
 
 /* high, low: sums of the upper and of the lower halves of products */
-static inline void add(int64_t *acc, int32x4_t high, uint32x4_t low) {
+static inline void add_halves(int64_t *acc, int32x4_t high, uint32x4_t low) {
     int32_t upper[4];
     uint32_t lower[4];
     vst1q_s32(upper, high);
@@ -56,7 +56,7 @@ static inline void add(int64_t *acc, int32x4_t high, uint32x4_t low) {
             high = vaddq_s32(high, vshrq_n_s32(p, 16));                                                                \
             low = vaddq_u32(low, vmovlbq_u16(vreinterpretq_u16_s32(p)));                                               \
         }                                                                                                              \
-        add(acc, high, low);                                                                                           \
+        add_halves(acc, high, low);                                                                                    \
     }
 
 RTCORE_SUMS4_A32(rtcore_sums4_w8_a32, int8_t, weights_w8)
