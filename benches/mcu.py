@@ -168,11 +168,11 @@ def rows(cores: list[str], models: list[str]):
                     yield measure(model, weight_bits, target, kernels)
 
 
-def by_width(target: str, weight_bits: int, kernels: str, widths: range) -> np.ndarray:
-    """Instructions of linear layers of so many inputs and 8 outputs, [len(widths)]."""
+def by_width(target: str, weight_bits: int, kernels: str) -> np.ndarray:
+    """Instructions of linear layers of 1..256 inputs and 8 outputs, [256]."""
     net = Random(256)
     parts = []
-    for n in widths:
+    for n in range(1, 257):
         part = net.add("slice", ("x",), n, {"start": 0, "stop": n})
         parts.append(net.add("linear", (part,), 8, {}, n**-0.5, weight=(8, n), bias=(8,)))
     tables = net.tables(net.concat(*parts), weight_bits)
@@ -189,13 +189,8 @@ def by_width(target: str, weight_bits: int, kernels: str, widths: range) -> np.n
 
 def compare_widths(target: str) -> None:
     """Prints the largest and the last ratio of a core's own kernels to the portable ones."""
-    halves = range(1, 193), range(193, 257)  # what fits into any board's memory at once
     for weight_bits in (16, 8):
-        own, portable = (
-            np.concatenate([by_width(target, weight_bits, kernels, half) for half in halves])
-            for kernels in (find_target(target).core, "portable")
-        )
-        ratio = own / portable
+        ratio = by_width(target, weight_bits, find_target(target).core) / by_width(target, weight_bits, "portable")
         worst = int(ratio.argmax())
         print(f"{target:15} w{weight_bits:<2} worst {ratio[worst]:.2f} at {worst + 1} inputs; at 256 {ratio[-1]:.2f}")
 

@@ -156,7 +156,7 @@ def _read_helium(code: bytes, address: int) -> Instruction | None:
         return None
     flow = "" if found.target is None else "branch"
     text = f"{found.name} {halfwords[0]:04x}{halfwords[1]:04x}"
-    return Instruction(address, 4, found.name, text, flow, found.target, None if found.moves else 0, None)
+    return Instruction(address, 4, found.name, text, flow, found.target, 0, None)
 
 
 def moved(run: tuple[Instruction, ...], i: int) -> tuple[str, int] | None:

@@ -26,7 +26,9 @@ from firmware_sim.toolchain import Firmware, ToolchainError
 PROGRAM = "qemu-system-arm"
 PATIENCE_S = 120.0  # after which a call is taken for an endless loop
 CHUNK = 1024  # bytes of memory in a packet
-R0, SP, LINK, PC = 0, 13, 14, 15  # numbers in the protocol
+R0, SP, LINK, PC, XPSR = 0, 13, 14, 15, 25  # numbers in the protocol
+THUMB_STATE = 1 << 24  # of XPSR
+ONE_BY_ONE = ("singlestep", "one-insn-per-tb")  # the monitor's command, before and since version 8.1
 
 
 class Qemu(Board):
@@ -61,6 +63,8 @@ class Qemu(Board):
         self._exit = self.symbol("board_idle").address
         self._stack_top = self.symbol("board_stack_top").address
         self._tell(f"Z0,{self._exit:x},2")
+        for register, value in ((SP, self._stack_top), (PC, self.symbol("board_reset").address), (XPSR, THUMB_STATE)):
+            self._set(register, value)  # from a vector table it would start where its flash is, and only there
         self._run()
 
     # ------------------------------------------------------------------------------------------------------- calls --
@@ -98,28 +102,30 @@ class Qemu(Board):
 
     @contextlib.contextmanager
     def following(self, enter: Callable[[int, int], None]):
-        log = Path(self._folder) / "trace"
-        for command in (f"logfile {log}", "singlestep on", "log exec,nochain"):
+        log, before = Path(self._folder) / "log", self._count()
+        for command in (f"logfile {log}", *(f"{name} on" for name in ONE_BY_ONE), "log exec,nochain"):
             self._command(command)
         try:
             yield
         finally:
-            self._command("log none")
-            self._command("singlestep off")
-        for address, size in self._runs(log):
-            enter(address, size)
+            for command in ("log none", *(f"{name} off" for name in ONE_BY_ONE)):
+                self._command(command)
+        lines = log.read_text().splitlines()
         log.unlink()  # the next one would be appended
+        if len(lines) != (ran := self._count() - before):
+            raise EmulatorError(f"{self.firmware.target.name}: {PROGRAM} logs {len(lines)} of {ran} instructions")
+        for address, size in self._runs(lines):
+            enter(address, size)
 
-    def _runs(self, log: Path) -> Iterator[tuple[int, int]]:
+    def _runs(self, lines: list[str]) -> Iterator[tuple[int, int]]:
         """(address, bytes) of what was executed one instruction after the other, from a log of single instructions."""
         start = end = -1
-        with log.open() as lines:
-            for line in lines:
-                if (at := int(line.split("/")[1], 16)) != end:
-                    if start >= 0:
-                        yield start, end - start
-                    start = at
-                end = at + self._length(at)
+        for line in lines:
+            if (at := int(line.split("/")[1], 16)) != end:
+                if start >= 0:
+                    yield start, end - start
+                start = at
+            end = at + self._length(at)
         if start >= 0:
             yield start, end - start
 

@@ -44,7 +44,7 @@ class Target:
     architecture: its instruction set and calls; model: the core's name in unicorn, which emulates it;
     core: whose kernels it runs unless told otherwise;
     machine: arguments of qemu-system-arm for the board that runs it instead of unicorn; flash, ram: where its memory
-    begins.
+    begins; flash_size: of code and tables, at the most.
     The link names the base core of the architecture, so that the compiler's runtime library is built once for each.
     """
 
@@ -57,6 +57,7 @@ class Target:
     core: str = "portable"
     machine: tuple[str, ...] = ()
     flash: int = 0x08000000
+    flash_size: str = "128M"
     ram: int = 0x20000000
 
 
@@ -104,14 +105,16 @@ CORTEX_M55 = _cortex_m("cortex-m55", "cortex_m55+mve", "cortex_m55", "", "cortex
 
 # The same objects, linked for boards that qemu-system-arm knows (the secure side of those with TrustZone).
 QEMU_TARGETS = {
-    f"qemu:{core.name}": replace(core, name=f"qemu:{core.name}", machine=("-M", *machine.split()), flash=flash, ram=ram)
-    for core, machine, flash, ram in (
-        (TARGETS["cortex-m0"], "microbit -global nrf51-soc.sram-size=0x40000", 0x00000000, 0x20000000),
-        (TARGETS["cortex-m3"], "mps2-an385", 0x00000000, 0x20000000),
-        (TARGETS["cortex-m4"], "mps2-an386", 0x00000000, 0x20000000),
-        (TARGETS["cortex-m7"], "mps2-an500", 0x00000000, 0x20000000),
-        (TARGETS["cortex-m33"], "mps2-an505", 0x10000000, 0x38000000),
-        (CORTEX_M55, "mps3-an547", 0x10000000, 0x30000000),
+    f"qemu:{core.name}": replace(
+        core, name=f"qemu:{core.name}", machine=("-M", *machine.split()), flash=flash, flash_size=size, ram=ram
+    )
+    for core, machine, flash, size, ram in (
+        (TARGETS["cortex-m0"], "microbit -global nrf51-soc.sram-size=0x40000", 0x00000000, "256K", 0x20000000),
+        (TARGETS["cortex-m3"], "mps2-an385", 0x00000000, "4M", 0x20000000),
+        (TARGETS["cortex-m4"], "mps2-an386", 0x00000000, "4M", 0x20000000),
+        (TARGETS["cortex-m7"], "mps2-an500", 0x00000000, "4M", 0x20000000),
+        (TARGETS["cortex-m33"], "mps2-an505", 0x10000000, "4M", 0x38000000),
+        (CORTEX_M55, "mps3-an547", 0x70000000, "128M", 0x30000000),
     )
 }
 
@@ -202,7 +205,7 @@ def linker_script(target: Target) -> bytes:
     script = (BOARD / SCRIPT).read_bytes()
     for usual, own in ((Target.flash, target.flash), (Target.ram, target.ram)):
         script = script.replace(b"0x%08x" % usual, b"0x%08x" % own)
-    return script
+    return script.replace(Target.flash_size.encode(), target.flash_size.encode(), 1)
 
 
 def api(tables: Tables, selftest: Golden | None = None) -> list[str]:

@@ -6,6 +6,7 @@
  */
 #include "rtcore_fixed.h"
 #include "rtcore_matrix_i16.h"
+#include "rtcore_units4.h"
 
 static int16_t activated(const rtcore_rnn_i16 *rnn, int32_t a) {
     if (rnn->activation == RTCORE_ACTIVATION_TANH) {
@@ -19,6 +20,9 @@ void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t
     for (int first = 0; first < n; first += 4) {
         int32_t a[4];
         rtcore_matrix_i16_meet4(&rnn->input, &rnn->recurrent, first / 4, input, view, rnn->shift, a);
+        if (rtcore_units4_rnn(rnn, a, n - first, scratch + first)) {
+            continue;
+        }
         for (int k = 0; k < 4 && first + k < n; k++) {
             scratch[first + k] = activated(rnn, a[k]);
         }

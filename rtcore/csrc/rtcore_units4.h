@@ -2,8 +2,7 @@
  *
  * This is for those that have none: every function answers 0, and its caller goes on unit by unit. A core may bring its
  * own rtcore_units4.h (csrc/<core>/), which gives the same numbers and answers 1 where it has done the work.
- * Neighbours: rtcore_matrix_i16.c, rtcore_gru_i16.c, rtcore_lstm_i16.c (ask,
- * where gates are sigmoids).
+ * Neighbours: rtcore_matrix_i16.c; rtcore_gru_i16.c, rtcore_lstm_i16.c, rtcore_rnn_i16.c (ask, where gates are sigmoids).
  */
 #ifndef RTCORE_UNITS4_H
 #define RTCORE_UNITS4_H
@@ -47,6 +46,12 @@ static inline int rtcore_units4_gru_update(const rtcore_gru_i16 *gru, int count,
 static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell,
                                      const int16_t *view, const int16_t *input, int16_t *hidden) {
     (void)lstm, (void)first, (void)count, (void)cell, (void)view, (void)input, (void)hidden;
+    return 0;
+}
+
+/* An RNN, tanh or ReLU: output: i16 [count], at most four; a: i32 [4], PRE */
+static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, const int32_t *a, int count, int16_t *output) {
+    (void)rnn, (void)a, (void)count, (void)output;
     return 0;
 }
 

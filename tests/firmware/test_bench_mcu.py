@@ -45,6 +45,15 @@ def test_a_difference_is_named(tmp_path):
     assert BENCH["differences"]([row | {"core": "d"}], reference)[0] == "d m 8 own: core missing -> d"
 
 
+def test_a_core_whose_emulator_is_missing_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("shutil.which", lambda *_: None)
+    assert BENCH["installed"](["cortex-m4", "qemu:cortex-m55"]) == ["cortex-m4"]
+    assert capsys.readouterr().out.split(maxsplit=1) == [
+        "qemu:cortex-m55",
+        "skipped: qemu-system-arm is not installed\n",
+    ]
+
+
 def test_every_cell_has_a_committed_figure():
     with BENCH["REFERENCE"].open(newline="") as file:
         cells = {tuple(row[key] for key in BENCH["KEY"]) for row in csv.DictReader(file)}

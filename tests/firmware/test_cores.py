@@ -156,7 +156,12 @@ EDGES = [
 def gates_at_edges(b, x, rng, **form):
     """A recurrent layer whose rows are biases alone, edges of PRE on either side of the meeting. form: its ints."""
     n = 37
-    y = b.gru(x, n, "tanh", True, 16, 64) if "reset_after" in form else b.lstm(x, n, 0, 16, 64, coupled=form["coupled"])
+    if "reset_after" in form:
+        y = b.gru(x, n, "tanh", True, 16, 64)
+    elif "coupled" in form:
+        y = b.lstm(x, n, 0, 16, 64, coupled=form["coupled"])
+    else:
+        y = b.rnn(x, n, "tanh", 16, 64)
     layer = b.layers[-1]
     layer.ints.update(form)
     for side in ("input", "recurrent"):
@@ -186,6 +191,8 @@ def test_gates_at_the_edges_of_int32(target):
         for coupled in (0, 1):
             form = {"coupled": coupled, "cell_frac": cell_frac, "state_frac": (15, 0, 9)[k % 3]}
             b.output(gates_at_edges(b, x, rng, **form, gate_shift=(0, 22, 5)[k % 3]))
+    for name, frac, shift in (("tanh", 15, 0), ("tanh", -16, 5), ("relu", 12, 0), ("relu", 30, 31)):
+        b.output(gates_at_edges(b, x, rng, activation=ACTIVATIONS[name], state_frac=frac, shift=shift))
     rows = tuple(b.tables().state_rows)
     tables = b.tables((StateInput("h0", rows),))
     frames = np.zeros((3, 1), np.int16)

@@ -98,6 +98,10 @@ PRICES[M55] = [
     ((0xFF22, 0x0B40), ON, (1, 3)),  # vqrdmulh.s32 q0, q1, q0
     ((0xED2D, 0x8B10), ON, (8, 17)),  # vpush {d8-d15}
     ((0xEA54, 0x152D), ON, (1, 2)),  # asrl r4, r5, r1
+    ((0xEA56, 0xE72D), ON, (1, 2)),  # asrl r6, r7, lr
+    ((0xEA5C, 0x611F), ON, (1, 2)),  # lsrl r12, r1, #24
+    ((0xEA50, 0x8101), ON, (1, 1)),  # csel r1, r0, r1, eq
+    ((0xEA5F, 0x901F), ON, (1, 1)),  # cset r0, ne
     ((0xE8B0, 0x0FF0), ON, (4, 9)),  # ldm r0!, {r4-r11}
     ((0xF012, 0xE001), ON, (1, 1)),  # dlstp.16 lr, r2
     ((0xF01F, 0xC00D), TAKEN, (0, 4)),  # letp lr, back

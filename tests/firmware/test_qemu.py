@@ -183,6 +183,11 @@ def test_an_image_that_no_board_takes_is_said_so():
         Qemu(dataclasses.replace(firmware, target=wrong))
 
 
+def test_a_net_larger_than_the_boards_flash_is_said_so():
+    with pytest.raises(ToolchainError, match="will not fit in region 'FLASH'"):
+        build_firmware(gru_net(np.random.default_rng(SEED), 256, 128, 2, 16, 64), "qemu:cortex-m0")
+
+
 def test_without_the_program_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(ToolchainError, match="qemu:cortex-m55 needs qemu-system-arm, which is not installed"):

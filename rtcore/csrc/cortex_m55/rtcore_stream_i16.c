@@ -1,4 +1,4 @@
-/* rtcore_stream_i16.c - rows of matrices for Cortex-M55 (Helium, the M-profile vector extension), sums and requantization in one.
+/* rtcore_stream_i16.c - rows of matrices for Cortex-M55 (with Helium, its vectors), sums and requantization in one.
  *
  * A stream is read from front to back, group after group of four rows; columns come in blocks of eight, what is missing
  * in the last one is zero:
@@ -8,9 +8,9 @@
  *
  * A block of x goes into one vector, eight weights of each row into another, and a vector instruction adds their eight
  * products to a sum in scalar registers: ten instructions for 32 products. The loop is predicated by the number of columns,
- * so that nothing is read behind x, and x may lie on any halfword. 64-bit sums, rounding half in the bias, go >> shift; 32-bit sums as
- * (sum * 2^up * scale) >> 32 rounded, four in a vector. BOUNDED: no input takes a row or sum * 2^up out of int32, so that
- * nothing saturates.
+ * so that nothing is read behind x, and x may lie on any halfword. 64-bit sums, rounding half in the bias, go >> shift;
+ * 32-bit sums as (sum * 2^up * scale) >> 32 rounded, four in a vector. BOUNDED: no input takes a row or sum * 2^up out of
+ * int32, so that nothing saturates.
  * The vector unit must be on (CPACR, as CMSIS-Core's SystemInit does). Assembly functions at file scope depend on no
  * compiler's optimisation. GNU assembler syntax: gcc, clang.
  * Neighbours: thumb2/rtcore_stream_thumb2.h (entry, saturation), rtcore_matrix_i16.h, rtcore/streams.py (writes streams).
@@ -35,7 +35,7 @@
     "    push {r4}\n"                                                                                                  \
     "    lsls r7, r7, #28\n"                                                                                           \
     "    bpl 3f\n"                                                                                                     \
-    "1:\n" group NEXT_GROUP_OR_LEAVE("1b")                                                                                \
+    "1:\n" group NEXT_GROUP_OR_LEAVE("1b")                                                                             \
     "3:\n" exact NEXT_GROUP_OR_LEAVE("3b")
 #define NEXT_GROUP_OR_LEAVE(next)                                                                                      \
     "    ldr r4, [sp]\n"                                                                                               \

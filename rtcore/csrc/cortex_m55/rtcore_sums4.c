@@ -15,13 +15,16 @@ static inline int16x8_t weights_w8(const int8_t *w) {
     return vldrbq_gather_offset_s16(w, vld1q_u16(columns_of_rows));
 }
 
-static inline int32x4_t products(int16x8_t w, int32_t x0, int32_t x1) {
-    const int16x8_t x = vreinterpretq_s16_u32(vdupq_n_u32(((uint32_t)x0 & 65535U) | (uint32_t)x1 << 16));
-    return vaddq_s32(vmullbq_int_s16(w, x), vmulltq_int_s16(w, x));
+/* The products of a pair of columns, both together; of the last one of an odd number where `columns` is 1 */
+static inline int32x4_t products(int16x8_t w, const int16_t *x, int columns) {
+    static const uint16_t both[8] = {0, 1, 0, 1, 0, 1, 0, 1}, one[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    const int16x8_t pairs = vldrhq_gather_shifted_offset_s16(x, vld1q_u16(columns > 1 ? both : one));
+    const int32x4_t left = vmullbq_int_s16(w, pairs);
+    return columns > 1 ? vaddq_s32(left, vmulltq_int_s16(w, pairs)) : left;
 }
 
 /* high, low: sums of the upper and of the lower halves of products */
-static inline void add(int64_t *acc, int32x4_t high, uint32x4_t low) {
+static inline void add_halves(int64_t *acc, int32x4_t high, uint32x4_t low) {
     int32_t upper[4];
     uint32_t lower[4];
     vst1q_s32(upper, high);
@@ -34,22 +37,26 @@ static inline void add(int64_t *acc, int32x4_t high, uint32x4_t low) {
 #define RTCORE_SUMS4_A32(name, weight, weights)                                                                        \
     void name(const weight *w, const int16_t *x, int n, int32_t *acc) {                                                \
         int32x4_t sum = vld1q_s32(acc);                                                                                \
-        for (; n > 0; n -= 2, w += 8, x += 2) {                                                                        \
-            sum = vaddq_s32(sum, products(weights(w), x[0], n > 1 ? x[1] : 0));                                        \
+        for (int pairs = n / 2; pairs > 0; pairs--, w += 8, x += 2) {                                                  \
+            sum = vaddq_s32(sum, products(weights(w), x, 2));                                                          \
+        }                                                                                                              \
+        if (n & 1) {                                                                                                   \
+            sum = vaddq_s32(sum, products(weights(w), x, 1));                                                          \
         }                                                                                                              \
         vst1q_s32(acc, sum);                                                                                           \
     }
 
 #define RTCORE_SUMS4_A64(name, weight, weights)                                                                        \
     void name(const weight *w, const int16_t *x, int n, int64_t *acc) {                                                \
-        int32x4_t high = vdupq_n_s32(0);                                                                               \
-        uint32x4_t low = vdupq_n_u32(0);                                                                               \
-        for (; n > 0; n -= 2, w += 8, x += 2) {                                                                        \
-            const int32x4_t p = products(weights(w), x[0], n > 1 ? x[1] : 0);                                          \
+        const int32x4_t odd = n & 1 ? products(weights(w + 8 * (n / 2)), x + n - 1, 1) : vdupq_n_s32(0);               \
+        int32x4_t high = vshrq_n_s32(odd, 16);                                                                         \
+        uint32x4_t low = vmovlbq_u16(vreinterpretq_u16_s32(odd));                                                      \
+        for (int pairs = n / 2; pairs > 0; pairs--, w += 8, x += 2) {                                                  \
+            const int32x4_t p = products(weights(w), x, 2);                                                            \
             high = vaddq_s32(high, vshrq_n_s32(p, 16));                                                                \
             low = vaddq_u32(low, vmovlbq_u16(vreinterpretq_u16_s32(p)));                                               \
         }                                                                                                              \
-        add(acc, high, low);                                                                                           \
+        add_halves(acc, high, low);                                                                                    \
     }
 
 RTCORE_SUMS4_A32(rtcore_sums4_w8_a32, int8_t, weights_w8)

@@ -177,4 +177,14 @@ static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int first, int
     return 1;
 }
 
+static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, const int32_t *a, int count, int16_t *output) {
+    const int32x4_t pre = vld1q_s32(a);
+    if (rnn->activation == RTCORE_ACTIVATION_TANH) {
+        rtcore_store4(output, vrshlq_n_s32(rtcore_tanh4(pre), rnn->state_frac - 30), count);
+    } else {
+        rtcore_store4(output, vrshrq_n_s32(vmaxq_s32(pre, vdupq_n_s32(0)), RTCORE_STATE_EXTRA), count);
+    }
+    return 1;
+}
+
 #endif
