@@ -137,15 +137,22 @@ RECURRENT = {
     for options in ({}, {"bias": False}, {"num_layers": 2}, {"bidirectional": True, "num_layers": 2})
 }
 RECURRENT["RNN, relu"] = (nn.RNN, {"nonlinearity": "relu"})
+HOW = {"": {}, ", batch free": {"dynamic_shapes": ({0: "batch"},)}, ", as traced": {"optimize": False}}
+RECURRENT = {
+    f"{name}{how}": (*case, options)
+    for name, case in RECURRENT.items()
+    for how, options in HOW.items()
+    if not how or case[0] is nn.RNN
+}
 
 
 @pytest.mark.parametrize("name", RECURRENT)
 def test_exported_recurrent_layers_give_the_tables_of_the_module(name, tmp_path):
     """Also nn.RNN, which torch's exporter unrolls over its steps: one layer again, and a stream where that has one."""
-    kind, options = RECURRENT[name]
+    kind, options, how = RECURRENT[name]
     torch.manual_seed(2)
     torch_model = Recurrent(kind, **options).eval()
-    path = exported(torch_model, X, tmp_path / "net.onnx")
+    path = exported(torch_model, X, tmp_path / "net.onnx", **how)
     mine, its = (quantize.quantize(source, X, weight_bits=8) for source in (path, torch_model))
     same_tables(mine.tables, its.tables, name)
     assert [a.axes for a in mine.signature.arguments] == [a.axes for a in its.signature.arguments]
