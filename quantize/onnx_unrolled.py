@@ -111,13 +111,13 @@ class _Unroller:
                 return None
             activation = act.op
             other = add.inputs[add.inputs[0] == squeeze.outputs[0]]
-            step = self.made.get(other)
-            if self.product(step) and self.count[other] == 1:
-                weights = (step.inputs[1], (*step.inputs, "")[2])
-                if (recurrent or weights) != weights or (k > 0 and step.inputs[0] != states[-1]):
+            found = self.recurrence(other)
+            if found is not None:
+                h, weights, parts = found
+                if not self.same(recurrent or weights, weights) or (k > 0 and h != states[-1]):
                     return None
-                recurrent, start = weights, step.inputs[0] if k == 0 else start
-                made.append(step)
+                recurrent, start = recurrent or weights, h if k == 0 else start
+                made += parts
             elif k > 0 or other not in self.constants:
                 return None
             else:
@@ -132,6 +132,24 @@ class _Unroller:
             start = ""
         place = self.made[states[0]]
         return _Chain(product, place, recurrent, start, ACTIVATIONS[activation], tuple(states), backwards, tuple(made))
+
+    def recurrence(self, sums: str) -> tuple[str, tuple[str, str], list[Any]] | None:
+        """h, (R, bias or "") and the steps of sums h R + bias that are read once; of a known h they are apart."""
+        step = self.made.get(sums)
+        if step is None or self.count[sums] != 1:
+            return None
+        if self.product(step):
+            return step.inputs[0], (step.inputs[1], (*step.inputs, "")[2]), [step]
+        product = self.made.get(step.inputs[0])
+        if step.op != "Add" or step.inputs[1] not in self.constants or not self.product(product):
+            return None
+        whole = self.count[product.outputs[0]] == 1 and product.op == "MatMul"
+        return (product.inputs[0], (product.inputs[1], step.inputs[1]), [product, step]) if whole else None
+
+    def same(self, some: tuple[str, ...], others: tuple[str, ...]) -> bool:
+        """Whether constants are equal, by their names or by their elements."""
+        pairs = zip(some, others, strict=True)
+        return all(a == b or (a and b and np.array_equal(self.constants[a], self.constants[b])) for a, b in pairs)
 
     def flips(self, step: Any) -> bool:
         """Whether a Slice turns the first axis round."""
@@ -173,10 +191,9 @@ class _Unroller:
 
     def pair(self, one: _Chain, other: _Chain) -> bool:
         """Whether they are both directions of a layer."""
-        alike = ("activation", "start")
-        same = all(getattr(one, key) == getattr(other, key) for key in alike)
-        same = same and len(one.states) == len(other.states) and not one.start
-        return same and one.first.inputs[0] == other.first.inputs[0] and one.backwards != other.backwards
+        same = one.activation == other.activation and len(one.states) == len(other.states)
+        same = same and bool(one.start) == bool(other.start) and one.backwards != other.backwards
+        return same and one.first.inputs[0] == other.first.inputs[0]
 
     def layer(self, chains: list[_Chain]) -> tuple[Any, list[Any]]:
         """The step that stands for them, and the Concats that it also stands for. inputs: x, then per direction W, R

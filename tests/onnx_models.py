@@ -1,7 +1,7 @@
 """ONNX models that the importer's tests share: single operators, and what onnxruntime says of them.
 
 Agreement is 1e-5 of the peak, as with torch: the graph runs in float64, onnxruntime in float32. Neighbours:
-`quantize/test_onnx_operators.py`, `quantize/test_onnx.py`.
+`quantize/test_onnx_operators.py`, `quantize/test_onnx.py`, `quantize/test_onnx_exports.py`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ needs_emulator = pytest.mark.skipif(None in MCU, reason="the emulator is an opti
 # dB of 16-bit nets of random weights against float64: some of them pass through few units and softmax
 ENOUGH_DB = 55
 
+SEVERAL = ["nested", "image", "causal-stream", "embedding", "both-gru-before-concat-True"]
+SEVERAL += ["gru-hard-relu-False", "both-lstm-hard-concat-True"]
+
 
 def run(*arguments):
     return CliRunner().invoke(cli.main, [str(a) for a in arguments], catch_exceptions=False)
@@ -72,7 +75,7 @@ def test_a_saved_model_folder_gets_its_advice(files, tmp_path):
 
 
 @needs_emulator
-@pytest.mark.parametrize("name", ["nested", "image", "causal-stream", "embedding", "both-gru-before-concat-True"])
+@pytest.mark.parametrize("name", SEVERAL)
 def test_the_same_bits_on_an_emulated_core(name):
     model, given = MODELS[name]()
     sample = given[0]

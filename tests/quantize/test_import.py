@@ -264,6 +264,29 @@ def test_states_of_own_lstm(form):
     assert ("weight_peephole" in graph.nodes[0].params) == form.get("peephole", False)
 
 
+def test_operators_called_without_a_slope(tmp_path):
+    """As in a .pt2 from before gates could be hard: they are sigmoids."""
+
+    class Before(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = own.GRU(3, 4)
+
+        def forward(self, x):
+            return torch.ops.rtcore.gru(x, None, *self.rnn.parameters(), "tanh", True, True)[0]
+
+    x = randn(2, 5, 3)
+    torch.export.save(torch.export.export(Before().eval(), (x,)), tmp_path / "before.pt2")
+    (node,) = import_model(tmp_path / "before.pt2", x).nodes
+    assert (node.op, node.attrs["gate_slope"]) == ("gru", 0.0)
+
+
+def test_the_slope_of_gates_is_an_attribute():
+    for kind in (own.GRU, own.LSTM):
+        graph = import_model(kind(3, 4, batch_first=True, gate_slope=0.2).eval(), randn(2, 5, 3))
+        assert graph.nodes[0].attrs["gate_slope"] == 0.2
+
+
 def test_optional_state_left_out():
     model = module(lambda self, x, h=None: self.rnn(x, h)[0], **GRU)
     check(model, randn(2, 5, 3), randn(3, 6, 3))

@@ -1,7 +1,7 @@
 """Every ONNX operator that is read, in every form its attributes have, against onnxruntime.
 
 The graph in float64 against float32: see `onnx_models.py` for the bound. Neighbours: `test_onnx.py` (files, names,
-refusals, equal tables).
+refusals), `test_onnx_exports.py` (equal tables).
 """
 
 from __future__ import annotations
@@ -486,6 +486,18 @@ def test_recurrent_in_a_layout_of_streams_first(op, tmp_path):
         y, *states = reference(other, {"x": feeds["x"].swapaxes(0, 1)})
         want = [y.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in states)]
         agree(run_graph(graph, feeds["x"]), want)
+
+
+def test_an_output_that_is_left_out_is_nobodys_input(tmp_path):
+    """Left-out outputs and inputs are both called ""."""
+    nodes = [
+        helper.make_node("GRU", ["x", "w", "r"], ["", "h"], hidden_size=4),
+        helper.make_node("GRU", ["h", "v", "s", "", "", ""], ["y"], hidden_size=4),
+        helper.make_node("Squeeze", ["y", "axes"], ["z"]),
+    ]
+    constants = {"w": array(1, 12, 6), "r": array(1, 12, 4, seed=1), "v": array(1, 12, 4, seed=2)}
+    constants |= {"s": array(1, 12, 4, seed=3), "axes": ints(0, 1)}
+    check(model(nodes, {"x": ROWS}, ["z"], constants), {"x": ROWS}, tmp_path, "window")
 
 
 NEAR = {

@@ -31,6 +31,19 @@ def frames(rng, scale=1.0):
 # --------------------------------------------------------------------------------------------------------- formats --
 
 
+def test_the_slope_of_hard_gates_is_in_the_record_of_those_alone(rng, tmp_path):
+    """Files of nets whose gates are sigmoids stay as they were; a slope beyond the format names the layer."""
+    for slope, expected in ((0.0, None), (1 / 6, 178956971), (0.2, 214748365), (1.0, 2**30), (2.0**-9, 2**21)):
+        graph = gru_graph(rng, 6, 5, gate_slope=slope)
+        quantize.quantize_graph(graph, [frames(rng)]).save(tmp_path / "net.safetensors")
+        (layer, *_) = quantize.load(tmp_path / "net.safetensors").tables.layers
+        assert layer.ints.get("gate_slope") == expected
+    for slope in (1.01, 2.0**-10, -0.2):
+        message = rf"gru rnn \(graphs.py\): gate_slope is {slope}, expected 0 \(sigmoid gates\) or that of hard"
+        with pytest.raises(quantize.PlanError, match=message):
+            quantize.quantize_graph(gru_graph(rng, 6, 5, gate_slope=slope), [frames(rng)])
+
+
 @pytest.mark.parametrize(
     ("limit", "frac"), [(0.999, 15), (1.0, 14), (1.25, 14), (18 * 1.25, 10), (30000, 0), (0, 15), (1e-9, 30)]
 )
