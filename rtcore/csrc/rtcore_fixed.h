@@ -88,7 +88,7 @@ extern const int32_t rtcore_sigma_table[RTCORE_SIGMA_NODES];
 
 /* sigmoid(a) * v, exact: 32 more fractional bits than v, |v| <= 2^30 */
 static inline int64_t rtcore_sigmoid_product(int32_t a, int32_t v) {
-    const int64_t part = (int64_t)rtcore_sigma(a) * v;
+    const int64_t part = rtcore_gate_product(rtcore_sigma(a), v);
     return a < 0 ? part : v * 4294967296LL - part;
 }
 

@@ -9,10 +9,10 @@
  * pairs are pairs of columns, the last one of an odd number with a zero weight. Sums live in the high registers, to which one
  * instruction adds.
  *
- * int16: a pair p of products fits int32, and low += p modulo 2^32. What is above takes a register for two rows: high +=
- * (p >> 20) + (p' >> 10) is 2^12 * (sum / 2^32) + 2^22 * (sum' / 2^32), less than what is below their points: at most 2^12 for
- * 1023 pairs, by which sums to begin with are larger. sum / 2^32 and sum' / 2^32 have ten bits each. The bias' upper half comes
- * at the end, and its rounding half is in it; a row is sum >> shift.
+ * int16: a pair p of products fits int32, and low += p modulo 2^32. What is above takes one register for two rows: high +=
+ * (p >> 20) + (p' >> 10) is 2^12 * floor(sum / 2^32) + 2^22 * floor(sum' / 2^32), once the low sums' share is taken off, and
+ * less what shifts cut off, by which it began larger: less than 2^12 for 2046 pairs. The two floors have ten bits each, which
+ * 1021 pairs do not leave. The bias' upper half comes at the end, and its rounding half is in it; a row is sum >> shift.
  *
  * int8: weights are loaded without a sign, as 128 more than they are, and 128 * sum(x) is taken off at the end: the first group of a
  * call also sums x. A row is (sum * 2^up * factor) >> (17 + down) rounded, factor 2^15..2^16 - 1, by two products.
