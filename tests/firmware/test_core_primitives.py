@@ -1,5 +1,5 @@
-"""The arithmetic that a core may write its own way (`rtcore_core.h`, `rtcore_wide.h`) against whole numbers in Python: at
-the ends of its ranges, about every point where a chord or a rounding begins, and at random.
+"""The arithmetic that a core may write its own way (`rtcore_core.h`, `rtcore_wide.h`) against whole numbers in Python:
+at the ends of its ranges, about points where a chord or a rounding begins, and at random.
 
 Neighbours: `rtcore/csrc/rtcore_fixed.h` (what each promises), `test_cores.py` (rows and nets).
 """

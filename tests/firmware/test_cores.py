@@ -108,8 +108,8 @@ def test_full_scale_rows_of_every_width(target, saturating, skip):
 @pytest.mark.parametrize("skip", [0, 1])
 @pytest.mark.parametrize("target", ONE_OF_A_KIND.values())
 def test_the_longest_rows_of_a_stream_and_longer_ones(target, skip):
-    """Cortex-M0 keeps the upper halves of two int16 sums in one register, up to 2,042 columns. Sums as far from zero as they
-    go, of either sign beside either; and sums next to zero, of which every pair is rounded down."""
+    """Cortex-M0 keeps the upper halves of two int16 sums in one register, up to 2,042 columns. Sums as far from zero as
+    they go, of either sign beside either; and sums next to zero, of which every pair is rounded down."""
     signs = np.array([1, 1, -1, -1, 1, -1, -1, 1, 1, 0, 0, 1, -1, 0, 0, -1])
     matrices = []
     for columns in (2041, 2042, 2043, 2048):
@@ -196,7 +196,7 @@ def test_generated_tables_are_aligned_for_the_core_that_needs_it():
     tables = linear_layers([(np.ones((4, 3), np.int16), np.zeros(4), np.ones(4), np.full(4, 10), 64)])
     files = {core: render(tables, "net", core=core) for core in ("portable", "cortex-m0", "cortex-m4")}
     assert b"aligned" not in files["portable"]["net_weights.h"]
-    assert b"__attribute__((aligned(4))) int16_t" in files["cortex-m0"]["net_weights.h"]
+    assert b"__attribute__((aligned(4))) int32_t" in files["cortex-m0"]["net_weights.h"]
     assert b"__attribute__((aligned(4))) int32_t" in files["cortex-m4"]["net_weights.h"]
 
 
