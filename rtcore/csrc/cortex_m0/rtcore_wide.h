@@ -33,8 +33,8 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
     return rtcore_sat32(rtcore_rshift_round((int64_t)acc * mult, shift));
 }
 
-/* Both words of s * v, s a GATE: the high one from four products of signed halves, of which the middle two and what is below them
- * stay within int32. `carry`: what adds the middle and the carry of its shift, or not. GNU C: gcc, clang. */
+/* s becomes the high word of s * v, s a GATE: four products of signed halves, of which the middle two and what is below them
+ * stay within int32. carry: "adcs" to round half up, "adds" not to. GNU C: gcc, clang. */
 #define RTCORE_HIGH_PRODUCT(s, v, carry)                                                                               \
     int32_t s_low, v_low, middle;                                                                                      \
     __asm__(".syntax unified\n\t"                                                                                      \
