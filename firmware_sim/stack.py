@@ -107,6 +107,9 @@ class StackReader:
                         raise self._unbounded(entry, at, "goes where a register says")
                     for target in taken:
                         go(target, depth, at)
+                elif at.flow == "call" and entry < at.target < end:  # how Thumb-1 jumps farther than B reaches
+                    go(at.target, depth, at)
+                    break
                 elif at.flow == "call":
                     calls.append((depth, at.target))
                 elif at.target is not None:

@@ -197,7 +197,7 @@ def rv_stream(rows: Rows) -> tuple[np.ndarray, int] | None:
 def m0_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
     """W16_A64 of Cortex-M0."""
     bounded = _w16_bounded(rows, least=0)
-    if bounded is None or rows.weights.shape[1] > 2 * 1023:
+    if bounded is None or rows.weights.shape[1] > 2 * 1021:
         return None
     bias = (rows.bias + rows.half).reshape(-1, 4)
     low = _words(bias)[..., 0].astype(np.int64)

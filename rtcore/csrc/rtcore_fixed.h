@@ -105,8 +105,8 @@ static inline int32_t rtcore_gate(int32_t a, int32_t slope) {
 static inline int rtcore_is_gate_slope(int32_t slope) { return slope == 0 || (slope >= 1 << 21 && slope <= 1 << 30); }
 
 /* The gate's value * v, exact: 32 more fractional bits than v, |v| <= 2^30 */
-static inline int64_t rtcore_gate_product(int32_t a, int32_t slope, int32_t v) {
-    const int64_t part = (int64_t)rtcore_gate(a, slope) * v;
+static inline int64_t rtcore_gated_product(int32_t a, int32_t slope, int32_t v) {
+    const int64_t part = rtcore_gate_product(rtcore_gate(a, slope), v);
     return a < 0 ? part : v * 4294967296LL - part;
 }
 

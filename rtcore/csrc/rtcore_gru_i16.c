@@ -19,7 +19,7 @@ RTCORE_INLINE int32_t gated(int32_t a, int32_t slope, int32_t v) {
 
 /* view of gate(a) * state, rounded once */
 static int16_t gated_view(int32_t a, int32_t slope, int32_t state) {
-    return rtcore_sat16(rtcore_rshift_round(rtcore_gate_product(a, slope, state), 32 + RTCORE_STATE_EXTRA));
+    return rtcore_sat16(rtcore_rshift_round(rtcore_gated_product(a, slope, state), 32 + RTCORE_STATE_EXTRA));
 }
 
 /* Other candidates than tanh, in STATE format, one short of the ends so that a difference of two fits int32. */

@@ -25,8 +25,8 @@ enum { HIDDEN_FRAC = 15 }; /* of what a projection reads */
 /* gate(f) * c + gate(i) * tanh(g): two exact products, rounded together once. The second has 15 - cell_frac
  * fractional bits more than the first; what lies below the first's is cut off by the floor in either order. */
 RTCORE_INLINE int32_t next_cell(int32_t i, int32_t f, int32_t g, int32_t c, int slope, int cell_frac) {
-    const int64_t kept = rtcore_gate_product(f, slope, c);
-    const int64_t added = rtcore_asr64_short(rtcore_gate_product(i, slope, rtcore_tanh(g)), 15 - cell_frac);
+    const int64_t kept = rtcore_gated_product(f, slope, c);
+    const int64_t added = rtcore_asr64_short(rtcore_gated_product(i, slope, rtcore_tanh(g)), 15 - cell_frac);
     const int64_t next = rtcore_asr64(kept + added + 2147483648LL, 32);
     if (next > RTCORE_STATE_ONE || next < -RTCORE_STATE_ONE) {
         RTCORE_ON_SATURATE();
@@ -51,7 +51,7 @@ RTCORE_INLINE int32_t cell_pre(int32_t c, int cell_frac) {
 /* What a unit gives out in ACT: gate(o) * tanh(cell), rounded once; bits below the product's upper word are below the
  * rounding. frac 0..15 */
 RTCORE_INLINE int16_t hidden_of(int32_t o, int32_t c, int slope, int cell_frac, int frac) {
-    const int64_t product = rtcore_gate_product(o, slope, rtcore_tanh(cell_pre(c, cell_frac)));
+    const int64_t product = rtcore_gated_product(o, slope, rtcore_tanh(cell_pre(c, cell_frac)));
     return rtcore_sat16(rtcore_round32((int32_t)rtcore_asr64(product, 32), 30 - frac));
 }
 

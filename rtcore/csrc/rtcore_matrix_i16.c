@@ -127,8 +127,7 @@ int rtcore_matrix_i16_check(const rtcore_matrix_i16 *matrix) {
         return rtcore_matrix_i16_stream_check(matrix);
     }
     if ((matrix->w8 == NULL) == (matrix->w16 == NULL) || (matrix->bias32 == NULL) == (matrix->bias64 == NULL) ||
-        matrix->shift == NULL ||
-        !rtcore_sums4_takes(matrix->w8 != NULL ? (const void *)matrix->w8 : (const void *)matrix->w16)) {
+        matrix->shift == NULL) {
         return RTCORE_E_TABLE;
     }
     const int widest = matrix->bias32 != NULL && matrix->mult == NULL ? 31 : 62;

@@ -1,4 +1,4 @@
-/* rtcore_sums4.h - the innermost loop of every matrix: four rows of products added to four accumulators, exactly.
+/* rtcore_sums4.h - the innermost loop of every matrix of tables: four rows of products added to four accumulators, exactly.
  *
  * A core may bring its own rtcore_sums4.c (csrc/<core>/), which sums in another order, never to another number: no sum
  * can overflow (SPEC.md 3), so addition is associative. Neighbours: rtcore_matrix_i16.c (calls it), rtcore/packing.py
@@ -19,9 +19,6 @@ void rtcore_sums4_w8_a32(const int8_t *w, const int16_t *x, int n, int32_t *acc)
 void rtcore_sums4_w8_a64(const int8_t *w, const int16_t *x, int n, int64_t *acc);
 void rtcore_sums4_w16_a32(const int16_t *w, const int16_t *x, int n, int32_t *acc);
 void rtcore_sums4_w16_a64(const int16_t *w, const int16_t *x, int n, int64_t *acc);
-
-/* Whether weights may lie at this address (a core's loads may need them aligned). */
-int rtcore_sums4_takes(const void *w);
 
 #ifdef __cplusplus
 }

@@ -26,7 +26,7 @@ from rtcore.tables import ACTIVATIONS, StateInput
 
 OWN = [*(name for name, target in TARGETS.items() if target.core != "portable"), M55]
 ONE_OF_A_KIND = {find_target(name).core: name for name in reversed(OWN)}  # core -> a target
-WIDTHS = (*range(1, 19), 24, 31, 32, 33, 63, 64, 65, 66, 130)
+WIDTHS = (*range(1, 41), 63, 64, 65, 66, 130)
 
 
 def dense(rng, columns, bits, acc):
@@ -105,6 +105,27 @@ def test_full_scale_rows_of_every_width(target, saturating, skip):
     assert all(forms) and {form & ~streams.BOUNDED for form in forms} == {streams.W16_A64, streams.W8_A32}
     unbounded = [not form & streams.BOUNDED for form in forms]
     assert any(unbounded) if saturating else not any(unbounded)
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize("target", on(*ONE_OF_A_KIND.values()))
+def test_the_longest_rows_of_a_stream_and_longer_ones(target, skip):
+    """Cortex-M0 keeps the upper halves of two int16 sums in one register, up to 2,042 columns. Sums as far from zero as
+    they go, of either sign beside either; and sums next to zero, of which every pair is rounded down."""
+    signs = np.array([1, 1, -1, -1, 1, -1, -1, 1, 1, 0, 0, 1, -1, 0, 0, -1])
+    matrices = []
+    for columns in (2041, 2042, 2043, 2048):
+        for top, shift, bias in ((32767, 27, 2**38), (32767, 27, -(2**31)), (1, 12, -1), (1, 2, 0)):
+            weights = np.outer(signs, np.full(columns, top)).astype(np.int16)
+            matrices.append((weights, bias * signs, np.ones(16), np.full(16, shift), 64))
+    tables = linear_layers(matrices, skip)
+    frames = np.array([32767, -32768, 1, -1, 0])[:, None] * np.ones(2048 + skip, int)
+    frames = np.concatenate([frames, extremes(np.random.default_rng(skip), 2048 + skip)]).astype(np.int16)
+    host, own = Simulator(tables).run_raw(frames), Simulator(tables, target).run_raw(frames)
+    assert_equal_bits(host, own, f"{target}'s own kernels", skip)
+    if target == "cortex-m0":
+        forms = [getattr(pack_dense(layer, target)[0], "form", None) for layer in tables.layers]
+        assert all(forms[:8]) and not any(forms[8:])
 
 
 @pytest.mark.parametrize("target", on(*ONE_OF_A_KIND.values()))
@@ -248,7 +269,7 @@ def test_generated_tables_are_aligned_for_the_core_that_needs_it():
     tables = linear_layers([(np.ones((4, 3), np.int16), np.zeros(4), np.ones(4), np.full(4, 10), 64)])
     files = {core: render(tables, "net", core=core) for core in ("portable", "cortex-m0", "cortex-m4")}
     assert b"aligned" not in files["portable"]["net_weights.h"]
-    assert b"__attribute__((aligned(4))) int16_t" in files["cortex-m0"]["net_weights.h"]
+    assert b"__attribute__((aligned(4))) int32_t" in files["cortex-m0"]["net_weights.h"]
     assert b"__attribute__((aligned(4))) int32_t" in files["cortex-m4"]["net_weights.h"]
 
 

@@ -543,5 +543,5 @@ def test_a_single_pair_gives_the_golden_bits_on_the_emulated_core(target, tmp_pa
     succeeds([*zig, *link, *objects, "board-startup.o", "-o", "image.elf"], tmp_path)
     board = board_of(Firmware(tmp_path / "image.elf", found, "alpha"))
     assert board.call("alpha_selftest") == 0 and board.call("beta_selftest") == 0
-    own = {"cortex-m0": "m0_pairs_w16", "rv32imc": "rv_rows_w16_a64"}.get(target, "rows_w16_a64")
+    own = {"cortex-m0": "m0_rows_w16_a64", "rv32imc": "rv_rows_w16_a64"}.get(target, "rows_w16_a64")
     assert any(name.startswith(f"alpha_rtcore_{own}") for name in board.symbols)

@@ -109,6 +109,17 @@ def test_forms_of_helium():
         assembled(M55, (0x46A5, 0x4770))[1].worst("code")  # mov sp, r4, whatever that is; bx lr
 
 
+def test_a_far_jump_within_a_function_is_no_call():
+    """Compilers for Thumb-1 write BL where B does not reach."""
+    code = (
+        0xB500,          # push {lr}              4
+        0xF000, 0xF801,  # bl to the pop
+        0xB082,          # sub sp, #8, never
+        0xBD00,          # pop {pc}
+    )  # fmt: skip
+    assert assembled("cortex-m0", code)[1].worst("code").bytes == 4
+
+
 def call(board, function):
     """bl from the second instruction of "code", behind one of two bytes."""
     offset = board.symbol(function).address - (board.symbol("code").address + 2) - 4

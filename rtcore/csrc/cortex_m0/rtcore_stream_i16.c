@@ -9,13 +9,13 @@
  * pairs are pairs of columns, the last one of an odd number with a zero weight. Sums live in the high registers, to which one
  * instruction adds.
  *
- * int16: a pair p of products fits int32, and low += p modulo 2^32. What is above takes a register for two rows: high +=
- * (p >> 20) + (p' >> 10) is 2^12 * (sum / 2^32) + 2^22 * (sum' / 2^32), less than what is below their points: at most 2^12 for
- * 1023 pairs, by which sums to begin with are larger. sum / 2^32 and sum' / 2^32 have ten bits each. The bias' upper half comes
- * at the end, and its rounding half is in it; a row is sum >> shift.
+ * int16: a pair p of products fits int32, and low += p modulo 2^32. What is above takes one register for two rows: high +=
+ * (p >> 20) + (p' >> 10) is 2^12 * floor(sum / 2^32) + 2^22 * floor(sum' / 2^32), once the low sums' share is taken off, and
+ * less what shifts cut off, by which it began larger: less than 2^12 for 2046 pairs. The two floors have ten bits each, which
+ * 1021 pairs do not leave. The bias' upper half comes at the end, and its rounding half is in it; a row is sum >> shift.
  *
- * int8: weights are loaded without a sign, as 128 more than they are, and 128 * sum(x) is taken off at the end: the first group of a
- * call also sums x. A row is (sum * 2^up * factor) >> (17 + down) rounded, factor 2^15..2^16 - 1, by two products.
+ * int8: weights are loaded without a sign, as 128 more than they are, and 128 * sum(x) is taken off at the end: the first group
+ * of a call also sums x. A row is (sum * 2^up * factor) >> (17 + down) rounded, factor 2^15..2^16 - 1, by two products.
  *
  * BOUNDED: no input takes a row or sum * 2^up out of int32, so that nothing need be checked. Kernels are assembly functions at
  * file scope, which depend on no compiler's optimisation. GNU assembler syntax: gcc, clang.
@@ -40,12 +40,12 @@ int32_t rtcore_m0_row(int32_t sum, uint32_t word) {
 
 /* clang-format off */
 #define BEGIN(name)                                                                                                    \
-    "    .syntax unified\n    .thumb\n    .section .text." name ",\"ax\",%progbits\n    .balign 4\n"                    \
+    "    .syntax unified\n    .thumb\n    .section .text." name ",\"ax\",%progbits\n    .balign 4\n"                   \
     "    .global " name "\n    .hidden " name "\n    .type " name ",%function\n    .thumb_func\n" name ":\n"
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
-/* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0, r2 and r3 as they were, r4
- * rows, r6 form, r7 stream of the group; r4-r7 saved. */
+/* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0, r2 and r3 as they were,
+ * r4 rows, r6 form, r7 stream of the group; r4-r7 saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -77,8 +77,8 @@ __asm__(
     "    .size rtcore_matrix_i16_rows, . - rtcore_matrix_i16_rows\n"
     "    .text\n");
 
-/* A kernel's frame: end of x, where the blocks of columns end (r2, found by `blocks` from r1, the end of x, and r3; r7 is free),
- * x, rows, end of rows, form. r0: stream */
+/* A kernel's frame: end of x, where the blocks of columns end (r2, which `blocks` finds from r1, the end of x, and r3), x, rows,
+ * end of rows, form. r0: stream */
 #define ENTER(blocks)                                                                                                  \
     "    lsls r5, r2, #4\n"                                                                                            \
     "    adds r5, r5, r4\n"                                                                                            \
@@ -103,7 +103,7 @@ __asm__(
     "    pop {pc}\n"
 /* Results to rows. */
 #define STORE(results)                                                                                                 \
-    "    ldr r7, [sp, #12]\n"                                                                                           \
+    "    ldr r7, [sp, #12]\n"                                                                                          \
     "    stm r7!, {" results "}\n"                                                                                     \
     "    str r7, [sp, #12]\n"
 /* To where rows of a form that is not BOUNDED end. */
@@ -113,8 +113,8 @@ __asm__(
     "    bpl " label "\n"
 
 /* ---------------------------------------------------------------- w16_a64: r8-r11 the low sums, r12 and lr the high ones of
- * rows 0 and 1, and 2 and 3; r2, r3 a pair of columns of x. Blocks of eight pairs, the first of which may be a part; then
- * the pairs that are left one by one, which are all where x does not lie on a word. */
+ * rows 0 and 1, and 2 and 3; r2, r3 a pair of columns of x. Blocks of four times two pairs, of which the first is entered at
+ * label 4, 3, 2 or 1; then the pairs that are left one by one, which are all where x does not lie on a word. */
 __asm__(
     "    .macro rtcore_row word, low, down, high\n"
     "    sxth r6, \\word\n"
@@ -263,7 +263,7 @@ __asm__(
 
 /* ---------------------------------------------------------------- w8_a32: r8-r11 the sums, r12 the sum of x, lr where the
  * blocks end; r4 or the register of a word of x a column, r5 a weight. A group's columns go eight at a time; before them one,
- * where x does not lie on a word, and behind them what is left, one by one. Label 5 ends them. */
+ * where x does not lie on a word, and behind them what is left, by pairs and alone. They go on at label 5. */
 __asm__(
     "    .macro rtcore_weight x, at, sum\n"
     "    ldrb r5, [r0, #\\at]\n"

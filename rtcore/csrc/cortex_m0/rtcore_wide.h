@@ -33,32 +33,42 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
     return rtcore_sat32(rtcore_rshift_round((int64_t)acc * mult, shift));
 }
 
-/* s * v / 2^32 rounded half up, s a GATE, v any int32: four products of signed halves, of which the middle two and what is
- * below them stay within int32. Rounding is the carry that a shift leaves. GNU C: gcc, clang. */
+/* s becomes the high word of s * v, s a GATE: four products of signed halves, of which the middle two and what is below them
+ * stay within int32. carry: "adcs" to round half up, "adds" not to. GNU C: gcc, clang. */
+#define RTCORE_HIGH_PRODUCT(s, v, carry)                                                                               \
+    int32_t s_low, v_low, middle;                                                                                      \
+    __asm__(".syntax unified\n\t"                                                                                      \
+            "movs %2, #0\n\t"                                                                                          \
+            "sxth %0, %3\n\t"                                                                                          \
+            "sxth %1, %4\n\t"                                                                                          \
+            "asrs %3, %3, #16\n\t"                                                                                     \
+            "adcs %3, %2\n\t"                                                                                          \
+            "asrs %4, %4, #16\n\t"                                                                                     \
+            "adcs %4, %2\n\t"                                                                                          \
+            "movs %2, %0\n\t"                                                                                          \
+            "muls %2, %1, %2\n\t"                                                                                      \
+            "muls %0, %4, %0\n\t"                                                                                      \
+            "muls %1, %3, %1\n\t"                                                                                      \
+            "muls %3, %4, %3\n\t"                                                                                      \
+            "asrs %2, %2, #16\n\t"                                                                                     \
+            "adds %2, %2, %0\n\t"                                                                                      \
+            "adds %2, %2, %1\n\t"                                                                                      \
+            "asrs %2, %2, #16\n\t" carry " %3, %2"                                                                     \
+            : "=&l"(s_low), "=&l"(v_low), "=&l"(middle), "+&l"(s), "+&l"(v)                                            \
+            :                                                                                                          \
+            : "cc")
+
+/* s * v / 2^32 rounded half up, s a GATE, v any int32 */
 static inline int32_t rtcore_gate_mul(int32_t s, int32_t v) {
-    int32_t s_low, v_low, middle;
-    __asm__(".syntax unified\n\t"
-            "movs %2, #0\n\t"
-            "sxth %0, %3\n\t"
-            "sxth %1, %4\n\t"
-            "asrs %3, %3, #16\n\t"
-            "adcs %3, %2\n\t"
-            "asrs %4, %4, #16\n\t"
-            "adcs %4, %2\n\t"
-            "movs %2, %0\n\t"
-            "muls %2, %1, %2\n\t"
-            "muls %0, %4, %0\n\t"
-            "muls %1, %3, %1\n\t"
-            "muls %3, %4, %3\n\t"
-            "asrs %2, %2, #16\n\t"
-            "adds %2, %2, %0\n\t"
-            "adds %2, %2, %1\n\t"
-            "asrs %2, %2, #16\n\t"
-            "adcs %3, %2"
-            : "=&l"(s_low), "=&l"(v_low), "=&l"(middle), "+&l"(s), "+&l"(v)
-            :
-            : "cc");
+    RTCORE_HIGH_PRODUCT(s, v, "adcs");
     return s;
+}
+
+/* s * v, exact: s a GATE, |v| at most 2^30 */
+static inline int64_t rtcore_gate_product(int32_t s, int32_t v) {
+    const uint32_t low = (uint32_t)s * (uint32_t)v;
+    RTCORE_HIGH_PRODUCT(s, v, "adds");
+    return (int64_t)((uint64_t)(uint32_t)s << 32 | low);
 }
 
 /* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16 */
