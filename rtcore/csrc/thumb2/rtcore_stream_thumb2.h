@@ -20,7 +20,7 @@ RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_
 
 /* clang-format off */
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
- * r1 x, r2 n, r3 rows, r4 end of rows, r7 form / 2; nine registers saved. */
+ * r1 x, r2 n, r3 rows, r4 end of rows, r6 stride, r7 form / 2; nine registers saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -61,22 +61,22 @@ __asm__(
     "    it pl\n"                                                                                                      \
     "    adrpl.w r8, 6f + 1\n"                                                                                         \
     "    lsr r10, r2, #(" log2 " + 1)\n"                                                                               \
-    "    add r12, r1, r10, lsl #(" log2 " + 2)\n"                                                                      \
+    "    add r5, r1, r10, lsl #(" log2 " + 2)\n"                                                                      \
     first                                                                                                              \
-    "    adr.w r5, 2f + 1\n"                                                                                           \
+    "    adr.w r12, 2f + 1\n"                                                                                           \
     "    mov r11, #" bytes "\n"                                                                                        \
-    "    mls r5, r10, r11, r5\n"                                                                                       \
+    "    mls r12, r10, r11, r12\n"                                                                                       \
     "    mov r6, r8\n"                                                                                                 \
     "    mov r7, r8\n"
-/* The frame, FRAME_WORDS: x, rows, end of rows, entry into the blocks, what follows them, what follows that, where a group
- * ends, end of the blocks in x, and what else the core's kernels keep. */
+/* The frame, FRAME_WORDS: x, rows, end of rows, end of the blocks in x, what follows them, what follows that, where a group
+ * ends, and what else the core's kernels keep. The end of the blocks goes to lr. */
 #define NEXT_GROUP(rows, end, results)                                                                                 \
-    "    ldm sp, {r1, " rows ", " end "}\n"                                                                            \
+    "    ldm sp, {r1, " rows ", " end ", lr}\n"                                                                        \
     "    stm " rows "!, {" results "}\n"                                                                               \
     "    str " rows ", [sp, #4]\n"                                                                                     \
     "    cmp " rows ", " end "\n"                                                                                      \
     "    bne 8b\n"                                                                                                     \
-    "    add sp, #(4 * " FRAME_WORDS ")\n"                                                                             \
+    "10: add sp, #(4 * " FRAME_WORDS ")\n"                                                                             \
     "    pop {r4-r11, pc}\n"
 #define REPEAT(times, code) "    .rept " times "\n" code "    .endr\n"
 
