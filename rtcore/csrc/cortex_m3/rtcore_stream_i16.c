@@ -16,8 +16,8 @@
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
-/* Blocks of a pair, eight in a turn, then the last column of an odd number. The frame's last words are what two groups at a
- * time need, where their columns are entered and the stride, and where blocks are entered. */
+/* Blocks of a pair, eight in a turn, then the last column of an odd number. The frame's last words are where columns
+ * of two groups at a time are entered, where blocks are entered, and the stride. */
 #define FRAME_WORDS "10"
 #define PLAN(bytes)                                                                                                    \
     PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes)                                                                  \

@@ -1,12 +1,13 @@
 /* rtcore_depthwise_stream_i16.c - depthwise convolution for Cortex-M3, M4, M7 and M33: all channels of a position in one,
  * sums, requantization and saturation to ACT.
  *
- * Streams of layers of one output a channel, whole groups of four channels, linear or ReLU, no row of which leaves int32:
+ * Streams of layers of one output a channel, four channels at least, linear or ReLU, no row of which leaves int32:
  *
  *   W8_A32   [4] int32 scale, up, [4] int32 bias, [taps][4] int8
  *   W16_A64  [4] uint32 2^(32 - shift), [4] int64 bias, [taps][4] int16
  *
- * group after group of four channels, which lie side by side in input and output. 32-bit sums go as (sum * 2^up * scale) >> 32
+ * group after group of four channels, which lie side by side in input and output; the last group is the last four channels, some
+ * of them once more where four do not divide their number. 32-bit sums go as (sum * 2^up * scale) >> 32
  * rounded, 64-bit sums, rounding half in the bias, as * 2^(32 - shift) >> 32. Taps outside the input are passed over.
  * Assembly at file scope depends on no compiler's optimisation. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_depthwise_i16.h, rtcore_tap.h of the core (a tap of four channels), rtcore/streams.py (writes streams).
@@ -52,7 +53,8 @@ RTCORE_STATIC_ASSERT(relu_is_3, RTCORE_ACTIVATION_RELU == 3);
 
 /* rtcore_depthwise_i16_position: r0 layer, r1 output, r2 patch. The frame: 0 group in the stream, 4 its x, 8 its output, 12
  * bytes from its biases to its first tap, 16 rows of taps, 20 bytes of weights and 24 of x from behind a row to the next, 28
- * stride, 32 end of the output, 36 how rows are saturated, 40 columns, 44 rows that are left, 48 where groups begin.
+ * stride, 32 end of the output of whole groups, 36 how rows are saturated, 40 columns, 44 rows that are left, 48 where groups
+ * begin, 52 bytes back to the last group where channels are left.
  * r10: bytes of x from tap to tap; r4-r7: what a group comes to. */
 __asm__(
     "    .syntax unified\n"
@@ -67,11 +69,17 @@ __asm__(
     "    cmp r3, #0\n"
     "    beq rtcore_depthwise_i16_tables_position\n"
     "    push {r4-r11, lr}\n"
-    "    sub sp, #52\n"
+    "    sub sp, #56\n"
     "    ldr r4, [r0, #76]\n"
     "    ldr r5, [r0, #84]\n"
     "    ldrd r6, r7, [r0, #92]\n"
     "    ldm r2, {r2, r8-r12, lr}\n"
+    "    ands r0, r4, #3\n"
+    "    it ne\n"
+    "    subne r0, #4\n"
+    "    lsl r0, #1\n"
+    "    str r0, [sp, #52]\n"
+    "    bic r4, #3\n"
     "    and r6, #1\n"
     "    adds r6, #2\n"
     "    add r8, #4\n"
@@ -135,7 +143,18 @@ __asm__(
     "    cmp lr, r3\n"
     "    it ne\n"
     "    ldrne pc, [sp, #48]\n"
-    "    add sp, #52\n"
+    "    ldr r2, [sp, #52]\n"
+    "    cbz r2, 12f\n"
+    "    add r1, r2\n"
+    "    add lr, r2\n"
+    "    stm sp, {r0, r1, lr}\n"
+    "    adds r3, r2\n"
+    "    adds r3, #8\n"
+    "    movs r2, #0\n"
+    "    str r3, [sp, #32]\n"
+    "    str r2, [sp, #52]\n"
+    "    ldr pc, [sp, #48]\n"
+    "12: add sp, #56\n"
     "    pop {r4-r11, pc}\n"
 
     /* w16_a64: r4:r5, r6:r7, r8:r9, r11:r12 the sums, lr columns that are left. */
@@ -163,8 +182,7 @@ int rtcore_depthwise_i16_stream_check(const rtcore_depthwise_i16 *layer) {
     const int form = layer->form - RTCORE_STREAM_BOUNDED;
     const int linear = layer->activation == RTCORE_ACTIVATION_LINEAR || layer->activation == RTCORE_ACTIVATION_RELU;
     const int known = form == RTCORE_STREAM_W16_A64 || form == RTCORE_STREAM_W8_A32;
-    return known && linear && layer->multiplier == 1 && layer->nb_neurons % 4 == 0 &&
-                   ((uintptr_t)layer->stream & 3U) == 0
+    return known && linear && layer->multiplier == 1 && layer->nb_neurons >= 4 && ((uintptr_t)layer->stream & 3U) == 0
                ? RTCORE_OK
                : RTCORE_E_TABLE;
 }
