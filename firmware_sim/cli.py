@@ -117,7 +117,7 @@ def quantize(
     if as_json:
         print_json(summary(qmodel) | {"file": output})
         return
-    console = Console()
+    console = report.open_console()
     print_summary(qmodel, console)
     console.print(Text(f"written to {output}"), soft_wrap=True)
 
@@ -362,7 +362,7 @@ def demo_command(context: click.Context, output: str, target: str, as_json: bool
     if as_json:
         print_json(found.to_dict())
     else:
-        demo.print_demo(found, Console())
+        demo.print_demo(found, report.open_console())
     context.exit(0 if found.ok else 1)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from firmware_sim.costs import Analysis, CoreCost, LayerCost
-from firmware_sim.report import DPI, Section, to_table
+from firmware_sim.report import DPI, Section, open_console, to_table
 from firmware_sim.timing import ASSUMPTION
 from quantize import QuantizeError
 from quantize.files import write_whole
@@ -132,7 +132,7 @@ def verdict(analysis: Analysis) -> str:
 
 def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
     """Prints tables and verdict."""
-    console = console or Console()
+    console = console or open_console()
     for section in sections(analysis):
         console.print(to_table(section), Text())
     console.print(Text(verdict(analysis), style="bold green" if analysis.ok else "bold red"))

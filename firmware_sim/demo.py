@@ -24,7 +24,7 @@ from rich.text import Text
 
 import quantize
 from firmware_sim.compare import Report, sqnr_db, validate
-from firmware_sim.report import Section, db, to_table, write_png
+from firmware_sim.report import Section, db, open_console, to_table, write_png
 from firmware_sim.simulator import Simulator
 from quantize import QuantizeError
 from quantize.files import write_whole
@@ -277,5 +277,5 @@ def print_demo(demo: Demo, console: Console) -> None:
 def main(folder: Path = FOLDER) -> int:
     """The demo from Python: runs it, prints it, and returns 0 when the bits are equal, else 1."""
     demo = run_demo(folder)
-    print_demo(demo, Console())
+    print_demo(demo, open_console())
     return 0 if demo.ok else 1

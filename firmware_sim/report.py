@@ -35,6 +35,7 @@ SHOWN = 2  # outputs, and recurrent layers, in the picture
 SHOWN_STEPS = 240  # of a trajectory; errors show all
 MARKED_STEPS = 48  # up to so many steps get a mark each
 DPI = 130
+WIDTH = 150  # columns of text that is not on a terminal
 TITLE_WIDTH = 150  # characters
 
 LAYER_COLUMNS = (
@@ -187,12 +188,18 @@ def renderable(report: Report) -> RenderableType:
     return Group(*parts, Text(), Text(verdict(report), style=style))
 
 
+def open_console() -> Console:
+    """Standard output: as wide as the terminal, and wide enough for every table where it is a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=WIDTH)
+
+
 def print_report(report: Report, console: Console | None = None) -> None:
     """Prints the tables and the verdict."""
-    (console or Console()).print(renderable(report))
+    (console or open_console()).print(renderable(report))
 
 
-def to_text(report: Report, width: int = 150) -> str:
+def to_text(report: Report, width: int = WIDTH) -> str:
     """The printed report without colours."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     print_report(report, console)

@@ -79,7 +79,7 @@ ARGUMENTS = {
     "embedding_i16": "y a table n entries",
     "delay_i16": "view a n frames",
 }
-FORMS = {"W16_A64": streams.W16_A64, "W8_A32": streams.W8_A32, "BOUNDED": streams.BOUNDED}
+FORMS = {name: getattr(streams, name) for name in ("W16_A64", "W8_A32", "BOUNDED", "ONE_LESS")}
 KINDS = ARGUMENTS.keys() | {"cell_i16", "begin_i16"}  # these two work on another layer's state
 SHAPE = {"nb_inputs": "INPUTS", "nb_neurons": "NEURONS", "nb_outputs": "OUTPUTS", "n": "NEURONS"}  # and their macros
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-W16_A64, W8_A32, BOUNDED = 1, 2, 16  # RTCORE_STREAM_*
+W16_A64, W8_A32, BOUNDED, ONE_LESS = 1, 2, 16, 32  # RTCORE_STREAM_*
 INT32 = 2**31 - 1
 
 
@@ -102,15 +102,26 @@ def m4_w16(rows: Rows) -> tuple[np.ndarray, int] | None:
 
 
 def m4_w8(rows: Rows) -> tuple[np.ndarray, int] | None:
-    """W8_A32 of Cortex-M4. None also where -128 lies above a negative weight: 256 times it minus one is no int16."""
+    """W8_A32 of Cortex-M4. 256 times -128 and a negative weight are no int16: such a weight is stored one greater, and
+    its column in a list behind the group; None where a group has more than 255 of them."""
     scaled = _w8_scale(rows)
-    lower, upper = _by_row_pairs(rows.weights)
-    if scaled is None or ((upper == -128) & (lower < 0)).any():
+    if scaled is None:
         return None
     scale, bounded = scaled
+    lower, upper = _by_row_pairs(rows.weights)
+    greater = (upper == -128) & (lower < 0)
     low, high = (bias[..., None] for bias in _by_row_pairs(rows.bias))
     sums = np.concatenate([_words((256 * high + low)[..., 0]), low], axis=2)
-    return _flat(sums, _pairs(256 * upper + lower), scale), W8_A32 + bounded
+    parts = [sums, _pairs(256 * (upper + greater) + lower), scale]
+    if not greater.any():
+        return _flat(*parts), W8_A32 + bounded
+    lists = [2 * column + pair for pair, column in map(np.nonzero, greater)]
+    counts = np.array([len(taken) for taken in lists])
+    if counts.max() > 255:
+        return None
+    scale[:, 4] += (counts << 8) + (counts.max() << 18)
+    parts.append(np.stack([np.pad(taken, (0, counts.max() - len(taken))) for taken in lists]))
+    return _flat(*parts), W8_A32 + ONE_LESS
 
 
 def m4_stream(rows: Rows) -> tuple[np.ndarray, int] | None:

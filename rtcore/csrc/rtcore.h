@@ -65,15 +65,16 @@ typedef struct {
     int nb_rows;           /* rows after padding, 4, 8, .. */
     const int32_t *stream; /* all of the above as a core's own kernels read it, flash; the tables are then NULL.
                               NULL for portable kernels */
-    int form;              /* of the stream: one of RTCORE_STREAM_*, RTCORE_STREAM_BOUNDED added where no input can
-                              saturate a row */
+    int form;              /* of the stream: RTCORE_STREAM_*, a width and what else holds */
     int stride;            /* bytes of the stream from group to group of four rows */
 } rtcore_matrix_i16;
 
-/* Widths of a stream's weights and sums (rtcore_stream_i16.c of the core says how it lies). */
+/* Widths of a stream's weights and sums; BOUNDED: no input can saturate a row; ONE_LESS: some weights are listed behind
+ * their groups (rtcore_stream_i16.c of the core says how it lies). */
 #define RTCORE_STREAM_W16_A64 1
 #define RTCORE_STREAM_W8_A32 2
 #define RTCORE_STREAM_BOUNDED 16
+#define RTCORE_STREAM_ONE_LESS 32
 
 /* y = activation(W x + b). Linear and ReLU leave in the format that the matrix requantizes to; sigmoid and tanh take
  * Q22 pre-activations from the matrix and leave in Q0.15. */

@@ -13,6 +13,7 @@
  * int8 rows, BOUNDED, of an even number of columns go two groups at a time, so that x is read half as often.
  * Neighbours: rtcore_stream_thumb2.h, rtcore/streams.py (writes streams).
  */
+#define FORMS 0
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
@@ -20,7 +21,7 @@
  * of two groups at a time are entered, where blocks are entered, and the stride. */
 #define FRAME_WORDS "10"
 #define PLAN(bytes)                                                                                                    \
-    PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes)                                                                  \
+    PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes, "")                                                              \
     "    lsls r11, r2, #31\n"                                                                                          \
     "    it ne\n"                                                                                                      \
     "    adrne.w r6, 5f + 1\n"                                                                                         \

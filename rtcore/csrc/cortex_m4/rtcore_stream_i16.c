@@ -5,15 +5,17 @@
  *   W16_A64  two half groups of two rows: [2] int64 bias, [pairs][2 rows] words of two columns, [2] uint32 2^(32 - shift)
  *   W8_A32   [2 row pairs] (int64 256 * bias of the upper row + bias of the lower, int32 bias of the lower),
  *            [pairs][2 row pairs] words of two columns of 256 * upper + lower, [4] int32 scale, up
+ *   ONE_LESS up + 2^8 * m + 2^16 * 4 n, [m of n words] 2 * column + row pair, whose upper weight is one less
  *
  * pairs are pairs of columns, the last one of an odd number with a zero weight. SMLAD and SMLALD multiply both columns.
  * int8: SMLALD of 256 * upper + lower and SMLAD of lower alone, three instructions for four products; the upper row is
- * the difference / 256. 64-bit sums, rounding half in the bias, go >> shift as * 2^(32 - shift) >> 32; 32-bit sums as
+ * the difference / 256. -128 above a negative weight would not fit: it is -127 there, and x is taken away once more. 64-bit sums, rounding half in the bias, go >> shift as * 2^(32 - shift) >> 32; 32-bit sums as
  * (sum * 2^up * scale) >> 32 rounded, by SMMULR. BOUNDED: no input takes a row or sum * 2^up out of int32, so that nothing
  * need be checked. x is read by LDM where it lies on a word, by LDR elsewhere.
  * Assembly functions at file scope depend on no compiler's optimisation. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_matrix_i16.h, rtcore/streams.py (writes streams).
  */
+#define FORMS RTCORE_STREAM_ONE_LESS
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
@@ -21,8 +23,8 @@
  * is enough, they go on to what follows, else to where turns are counted: label 14. Where x does not lie on a word, blocks of
  * their own at label 9, counted in every turn. The frame's last words are where blocks are entered, and what follows the last turn. */
 #define FRAME_WORDS "9"
-#define PLAN(log2, bytes, single)                                                                                      \
-    PLAN_BLOCKS(log2, "    cmp r10, #8\n    it hi\n    andhi r10, r10, #7\n", bytes)                                    \
+#define PLAN(log2, bytes, single, others)                                                                                     \
+    PLAN_BLOCKS(log2, "    cmp r10, #8\n    it hi\n    andhi r10, r10, #7\n", bytes, others)                                   \
     "    lsl r11, r2, #(31 - " log2 ")\n"                                                                              \
     "    orrs r11, r11, r1, lsl #30\n"                                                                                 \
     "    beq 10f\n"                                                                                                    \
@@ -84,7 +86,7 @@
     "    smlald r6, r7, lr, r10\n"
 
 __asm__(BEGIN("rtcore_rows_w16_a64")
-    PLAN("2", "44", "4")
+    PLAN("2", "44", "4", "")
     "8:  ldm r0!, {r4-r7}\n"
     COLUMNS(REPEAT("8", "    ldm r1!, {r8-r11}\n" BLOCK_W16_A64), LOAD_4 BLOCK_W16_A64,
             REPEAT("3", "    ldr r10, [r1], #4\n" SINGLE_W16_A64), SINGLE_W16_A64)
@@ -144,16 +146,38 @@ __asm__(BEGIN("rtcore_rows_w16_a64")
     "    orr r7, r7, r8, lsl #24\n"                                                                                    \
     "    ldm r0!, {r2, r3, r5, r8, r12}\n"
 
+/* The weights that are one less: r4 row 1, r7 row 3. r12 is up from here on. */
+#define ONE_LESS                                                                                                       \
+    "    add r11, r0, r12, lsr #16\n"                                                                                  \
+    "    ubfx r10, r12, #8, #8\n"                                                                                      \
+    "    uxtb r12, r12\n"                                                                                              \
+    "    ldr r1, [sp]\n"                                                                                               \
+    "15: subs r10, #1\n"                                                                                               \
+    "    bmi 16f\n"                                                                                                    \
+    "    ldr lr, [r0], #4\n"                                                                                           \
+    "    lsrs lr, lr, #1\n"                                                                                            \
+    "    ldrsh lr, [r1, lr, lsl #1]\n"                                                                                 \
+    "    ite cs\n"                                                                                                     \
+    "    subcs r7, r7, lr\n"                                                                                           \
+    "    subcc r4, r4, lr\n"                                                                                           \
+    "    b 15b\n"                                                                                                      \
+    "16: mov r0, r11\n"
+
 __asm__(BEGIN("rtcore_rows_w8_a32")
-    PLAN("1", "56", "5")
+    PLAN("1", "56", "5", "    it cs\n    adrcs.w r8, 18f + 1\n")
     "8:  ldm r0!, {r4-r9}\n"
     COLUMNS(REPEAT("8", "    ldrd r10, r11, [r1], #8\n" BLOCK_W8_A32),
             "    ldr r10, [r1], #4\n    ldr r11, [r1], #4\n" BLOCK_W8_A32,
             "    ldr r10, [r1], #4\n" SINGLE_W8_A32, SINGLE_W8_A32)
-    "6:\n" UPPER_ROWS
+    "    .macro rtcore_upper_rows\n" UPPER_ROWS "    .endm\n"
+    "18: rtcore_upper_rows\n"
+    ONE_LESS
+    "    b 19f\n"
+    "6:  rtcore_upper_rows\n"
+    "19:\n"
     CHECK("r6", "r4", "r9", "r7")
     "    b 13f\n"
-    "7:\n" UPPER_ROWS
+    "7:  rtcore_upper_rows\n"
     "13:\n"
     SCALE("r6", "r4", "r9", "r7")
     EXACTLY("r6", "r4", "r9", "r7")

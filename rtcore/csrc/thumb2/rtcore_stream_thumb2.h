@@ -3,7 +3,7 @@
  *
  * A kernel computes `count` groups of four rows. Its loops are unrolled and entered at computed places; what they need beyond
  * registers lies in a frame. Included once, by the core's rtcore_stream_i16.c, which brings the kernels
- * rtcore_rows_w16_a64 and rtcore_rows_w8_a32. GNU assembler syntax: gcc, clang.
+ * rtcore_rows_w16_a64 and rtcore_rows_w8_a32, FRAME_WORDS, and FORMS: what else a form may say. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_matrix_i16.h (rtcore_matrix_i16_rows, defined here), rtcore/streams.py (writes streams).
  */
 #ifndef RTCORE_STREAM_THUMB2_H
@@ -16,7 +16,8 @@
 RTCORE_STATIC_ASSERT(nb_inputs_is_at_24, offsetof(rtcore_matrix_i16, nb_inputs) == 24);
 RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32,
                      offsetof(rtcore_matrix_i16, stream) == 32 && offsetof(rtcore_matrix_i16, stride) == 40);
-RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_W16_A64 == 1);
+RTCORE_STATIC_ASSERT(bits_of_form,
+                     RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_ONE_LESS == 32 && RTCORE_STREAM_W16_A64 == 1);
 
 /* clang-format off */
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
@@ -54,12 +55,14 @@ __asm__(
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
 /* Where loops begin and end: the columns in blocks of 2^log2 pairs and `bytes` bytes of code; first: the blocks in r10 to those
- * of the first turn; then what is left, where a group ends: label 7 when bounded, else 6. */
-#define PLAN_BLOCKS(log2, first, bytes)                                                                                \
+ * of the first turn; then what is left, where a group ends: label 7 when bounded, else 6, and
+ * others: more of these, the carry telling RTCORE_STREAM_ONE_LESS. */
+#define PLAN_BLOCKS(log2, first, bytes, others)                                                                              \
     "    lsls r7, r7, #28\n"                                                                                           \
     "    adr.w r8, 7f + 1\n"                                                                                           \
     "    it pl\n"                                                                                                      \
     "    adrpl.w r8, 6f + 1\n"                                                                                         \
+    others                                                                                                             \
     "    lsr r10, r2, #(" log2 " + 1)\n"                                                                               \
     "    add r5, r1, r10, lsl #(" log2 " + 2)\n"                                                                      \
     first                                                                                                              \
@@ -128,7 +131,7 @@ __asm__(
 /* clang-format on */
 
 int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) {
-    const int form = matrix->form & ~RTCORE_STREAM_BOUNDED;
+    const int form = matrix->form & ~(RTCORE_STREAM_BOUNDED | FORMS);
     const int known = form == RTCORE_STREAM_W16_A64 || form == RTCORE_STREAM_W8_A32;
     return known && ((uintptr_t)matrix->stream & 3U) == 0 ? RTCORE_OK : RTCORE_E_TABLE;
 }
