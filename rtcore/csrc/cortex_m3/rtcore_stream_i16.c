@@ -114,20 +114,20 @@ __asm__(BEGIN("rtcore_rows_w16_a64")
     TWO_PRODUCTS("r4", "r8") TWO_PRODUCTS("r5", "r9") TWO_PRODUCTS("r6", "r10") TWO_PRODUCTS("r7", "r11")
 
 __asm__(SCALED BEGIN("rtcore_rows_w8_a32")
-    "    mov lr, r6\n"
+    PLAN("72")
+    "    mov lr, r5\n"
+    "    sub r10, r4, r3\n"
+    "    cmp r10, #16\n"
+    "    beq 8f\n"
+    "    adr.w r10, 7f + 1\n"
+    "    cmp r6, r10\n"
+    "    bne 8f\n"
+    "    ldr r12, [sp, #36]\n"
     "    ubfx r10, r2, #1, #2\n"
     "    adr.w r9, 3f + 1\n"
     "    mov r11, #136\n"
     "    mls r9, r10, r11, r9\n"
-    PLAN("72")
-    "    mov r12, lr\n"
-    "    mov lr, r5\n"
-    "    adr.w r10, 7f + 1\n"
-    "    cmp r6, r10\n"
-    "    bne 8f\n"
-    "    sub r4, r3\n"
-    "    cmp r4, #16\n"
-    "    beq 8f\n"
+    "    str r9, [sp, #28]\n"
     "4:  ldm r0!, {r4-r7}\n"
     "    add r2, r0, r12\n"
     "    ldmdb r2, {r8-r11}\n"

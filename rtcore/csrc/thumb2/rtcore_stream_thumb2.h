@@ -21,7 +21,7 @@ RTCORE_STATIC_ASSERT(bits_of_form,
 
 /* clang-format off */
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
- * r1 x, r2 n, r3 rows, r4 end of rows, r6 stride, r7 form / 2; nine registers saved. */
+ * r1 x, r2 n, r3 rows, r4 end of rows, r7 form / 2, lr stride; nine registers saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -35,9 +35,9 @@ __asm__(
     "    cmp r12, #0\n"
     "    beq rtcore_matrix_i16_tables_rows\n"
     "    push {r4-r11, lr}\n"
-    "    ldrd r7, r6, [r0, #36]\n"
+    "    ldrd r7, lr, [r0, #36]\n"
     "    ldr r0, [r0, #24]\n"
-    "    mla r5, r1, r6, r12\n"
+    "    mla r5, r1, lr, r12\n"
     "    mov r1, r3\n"
     "    ldr r3, [sp, #36]\n"
     "    add r4, r3, r2, lsl #4\n"
