@@ -17,17 +17,17 @@
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
-/* Blocks of a pair, eight in a turn, then the last column of an odd number. The frame's last words are where columns
- * of two groups at a time are entered, where blocks are entered, and the stride. */
-#define FRAME_WORDS "10"
+/* Blocks of a pair, eight in a turn, then the last column of an odd number. The frame: nothing follows what is left, so that its
+ * word is where columns of two groups at a time are entered; the last words are where blocks are entered, and the stride. */
+#define FRAME_WORDS "9"
 #define PLAN(bytes)                                                                                                    \
     PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes, "")                                                              \
     "    lsls r11, r2, #31\n"                                                                                          \
     "    it ne\n"                                                                                                      \
     "    adrne.w r6, 5f + 1\n"                                                                                         \
-    "    push {r1, r3-r9, r12, lr}\n"
+    "    push {r1, r3-r8, r12, lr}\n"
 #define COLUMNS(turn, x, odd)                                                                                          \
-    "    ldr pc, [sp, #32]\n"                                                                                          \
+    "    ldr pc, [sp, #28]\n"                                                                                          \
     "    .balign 4\n"                                                                                                  \
     "1:\n" turn                                                                                                        \
     "2:  cmp r1, lr\n"                                                                                                 \
@@ -122,16 +122,16 @@ __asm__(SCALED BEGIN("rtcore_rows_w8_a32")
     "    adr.w r10, 7f + 1\n"
     "    cmp r6, r10\n"
     "    bne 8f\n"
-    "    ldr r12, [sp, #36]\n"
+    "    ldr r12, [sp, #32]\n"
     "    ubfx r10, r2, #1, #2\n"
     "    adr.w r9, 3f + 1\n"
     "    mov r11, #136\n"
     "    mls r9, r10, r11, r9\n"
-    "    str r9, [sp, #28]\n"
+    "    str r9, [sp, #20]\n"
     "4:  ldm r0!, {r4-r7}\n"
     "    add r2, r0, r12\n"
     "    ldmdb r2, {r8-r11}\n"
-    "    ldr pc, [sp, #28]\n"
+    "    ldr pc, [sp, #20]\n"
     "    .balign 4\n"
     "9:\n" REPEAT("8", COLUMN_OF_TWO)
     "3:  cmp r1, lr\n"
