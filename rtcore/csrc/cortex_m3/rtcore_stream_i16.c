@@ -13,13 +13,11 @@
  * int8 rows, BOUNDED, of an even number of columns go two groups at a time, so that x is read half as often.
  * Neighbours: rtcore_stream_thumb2.h, rtcore/streams.py (writes streams).
  */
-#define FORMS 0
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
 /* Blocks of a pair, eight in a turn, then the last column of an odd number. The frame: nothing follows what is left, so that its
  * word is where columns of two groups at a time are entered; the last words are where blocks are entered, and the stride. */
-#define FRAME_WORDS "9"
 #define PLAN(bytes)                                                                                                    \
     PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes, "")                                                              \
     "    lsls r11, r2, #31\n"                                                                                          \
@@ -173,3 +171,5 @@ __asm__(SCALED BEGIN("rtcore_rows_w8_a32")
     EXACTLY("r6", "r4", "r9", "r7")
     END("rtcore_rows_w8_a32"));
 /* clang-format on */
+
+int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) { return rtcore_stream_check(matrix, 0); }
