@@ -47,7 +47,8 @@ setup(
             extension(
                 "window_i16",
                 *MATRIX,
-                *("rtcore_window.c", "rtcore_conv_i16.c", "rtcore_depthwise_i16.c", "rtcore_pool_i16.c"),
+                *("rtcore_window.c", "rtcore_conv_i16.c", "rtcore_pool_i16.c"),
+                *("rtcore_depthwise_i16.c", "rtcore_depthwise_stream_i16.c"),
             ),
             extension("copy_i16", "rtcore_copy_i16.c", "rtcore_state_i16.c"),
             extension("function_i16", "rtcore_scalar.c", "rtcore_function_i16.c"),

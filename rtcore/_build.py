@@ -20,6 +20,7 @@ SOURCES_I16 = (
     "rtcore_window.c",
     "rtcore_conv_i16.c",
     "rtcore_depthwise_i16.c",
+    "rtcore_depthwise_stream_i16.c",
     "rtcore_pool_i16.c",
     "rtcore_gru_i16.c",
     "rtcore_lstm_i16.c",

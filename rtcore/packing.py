@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rtcore.streams import STREAMS, Rows
-from rtcore.tables import Layer
+from rtcore.streams import DEPTHWISE_STREAMS, STREAMS, Rows
+from rtcore.tables import ACTIVATIONS, Layer
 
 ROWS = 4
 
@@ -178,11 +178,19 @@ def conv_scratch(layer: Layer) -> int:
     return 0 if columns and rows and inside else i["kernel_h"] * i["kernel_w"] * i["nb_inputs"] // i["groups"]
 
 
-def pack_depthwise(layer: Layer, core: str = "portable") -> tuple[PackedMatrix]:
+def pack_depthwise(layer: Layer, core: str = "portable") -> tuple[Packed]:
     """The tables of a depthwise_i16 layer, as a matrix of a row per output channel and a column per tap, but weights
-    tap by tap: [rows/4][taps][4]; the same for every core."""
+    tap by tap: [rows/4][taps][4]; or a core's stream, whose last group is the last four channels."""
     ints = layer.ints
-    arrays = take_matrix(layer, "", ints["nb_neurons"], ints["kernel_h"] * ints["kernel_w"])
+    channels, taps = ints["nb_neurons"], ints["kernel_h"] * ints["kernel_w"]
+    arrays = take_matrix(layer, "", channels, taps)
+    clipped = ints["activation"] in (ACTIVATIONS["linear"], ACTIVATIONS["relu"])
+    if core in DEPTHWISE_STREAMS and clipped and ints["multiplier"] == 1 and channels >= ROWS:
+        rows = [*range(channels // ROWS * ROWS), *(range(channels - ROWS, channels) if channels % ROWS else ())]
+        weights, *numbers = (a[rows] for a in arrays)
+        stream = DEPTHWISE_STREAMS[core](Rows(weights, *(a.astype(np.int64) for a in numbers)))
+        if stream:
+            return (PackedStream(*stream, nb_inputs=taps, nb_rows=len(rows)),)
     packed = pack_matrix(*arrays, ints["acc_bits"])
     weights = blocks(arrays[0], 1).reshape(packed.nb_rows // ROWS, ROWS, -1).swapaxes(1, 2)
     return (replace(packed, weights=np.ascontiguousarray(weights).reshape(-1)),)

@@ -264,3 +264,21 @@ STREAMS = {
     "cortex-m55": m55_stream,
     "rv32imc": rv_stream,
 }
+
+
+def thumb2_depthwise(rows: Rows) -> tuple[np.ndarray, int] | None:
+    """A depthwise layer, a row per channel and a column per tap, for Cortex-M3, M4, M7 and M33. None also where a row
+    may leave int32."""
+    taps = rows.weights.reshape(-1, 4, rows.weights.shape[1]).swapaxes(1, 2)
+    taps = np.ascontiguousarray(taps).reshape(len(taps), -1).view("<i4")
+    if rows.weights.dtype == np.int8:
+        scaled = _w8_scale(rows)
+        if scaled is None or not scaled[1]:
+            return None
+        return _flat(scaled[0], rows.bias.reshape(-1, 4), taps), W8_A32 + BOUNDED
+    if not _w16_bounded(rows):
+        return None
+    return _flat(_shifts(rows).reshape(-1, 4), _words((rows.bias + rows.half).reshape(-1, 4)), taps), W16_A64 + BOUNDED
+
+
+DEPTHWISE_STREAMS = {"cortex-m4": thumb2_depthwise, "cortex-m3": thumb2_depthwise}

@@ -140,6 +140,9 @@ typedef struct {
     int nb_neurons;        /* channels out: nb_inputs * multiplier */
     int multiplier;
     int activation;
+    const int32_t *stream; /* the tables as a core's own kernel reads them, flash, or NULL, as in rtcore_matrix_i16 */
+    int form;              /* of the stream: RTCORE_STREAM_BOUNDED and one of RTCORE_STREAM_W* */
+    int stride;            /* bytes of the stream from four channels to the next four */
 } rtcore_depthwise_i16;
 
 int rtcore_depthwise_i16_check(const rtcore_depthwise_i16 *layer);

@@ -1,4 +1,4 @@
-/* rtcore_dsp.h - two instructions that what the DSP extension would have, as assembly. Neighbours: rtcore_core.h. */
+/* rtcore_dsp.h - three instructions that the DSP extension has, in several without it, as assembly. Neighbours: rtcore_core.h. */
 #ifndef RTCORE_DSP_H
 #define RTCORE_DSP_H
 
@@ -14,6 +14,11 @@
     "smull " a ", " b ", " a ", " b "\n\t"                                                                              \
     "adds " a ", " a "\n\t"                                                                                            \
     "adc " y ", " y ", " b
+/* a = (a * b + 2^31) >> 32; b is lost */
+#define RTCORE_SMMULR(a, b)                                                                                            \
+    "smull " b ", " a ", " a ", " b "\n\t"                                                                             \
+    "adds " b ", " b "\n\t"                                                                                            \
+    "adc " a ", " a ", #0"
 /* clang-format on */
 
 #endif

@@ -10,26 +10,25 @@
  * lower alone, three instructions and one load for two products; the upper row is the difference / 2^16. 64-bit sums, rounding
  * half in the bias, go >> shift as * 2^(32 - shift) >> 32; 32-bit sums as (sum * 2^up * scale) >> 32 rounded. BOUNDED: no
  * input takes a row or sum * 2^up out of int32, so that nothing need be checked.
+ * int8 rows, BOUNDED, of an even number of columns go two groups at a time, so that x is read half as often.
  * Neighbours: rtcore_stream_thumb2.h, rtcore/streams.py (writes streams).
  */
-#define FORMS 0
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
-/* Blocks of a pair, eight in a turn, then the last column of an odd number. */
-#define FRAME_WORDS "8"
+/* Blocks of a pair, eight in a turn, then the last column of an odd number. The frame: nothing follows what is left, so that its
+ * word is where columns of two groups at a time are entered; the last words are where blocks are entered, and the stride. */
 #define PLAN(bytes)                                                                                                    \
     PLAN_BLOCKS("0", "    and r10, r10, #7\n", bytes, "")                                                              \
     "    lsls r11, r2, #31\n"                                                                                          \
     "    it ne\n"                                                                                                      \
     "    adrne.w r6, 5f + 1\n"                                                                                         \
-    "    push {r1, r3-r8, r12}\n"
+    "    push {r1, r3-r8, r12, lr}\n"
 #define COLUMNS(turn, x, odd)                                                                                          \
-    "    ldr pc, [sp, #12]\n"                                                                                          \
+    "    ldr pc, [sp, #28]\n"                                                                                          \
     "    .balign 4\n"                                                                                                  \
     "1:\n" turn                                                                                                        \
-    "2:  ldr r2, [sp, #28]\n"                                                                                          \
-    "    cmp r1, r2\n"                                                                                                 \
+    "2:  cmp r1, lr\n"                                                                                                 \
     "    bne 1b\n"                                                                                                     \
     "    ldr pc, [sp, #16]\n"                                                                                          \
     "5:  ldrsh " x ", [r1]\n" odd                                                                                      \
@@ -57,36 +56,34 @@
     UPPER("r4", "r5", "r6", "r7")                                                                                      \
     UPPER("r8", "r9", "r10", "r11")                                                                                    \
     "    ldm r0!, {r2, r3, r12, lr}\n"
-/* A sum's row to `scale`: of a bounded one, and of any. r1 is free. */
-#define ROW(low, high, scale)                                                                                          \
+/* A sum's row: of a bounded one, and of any, where `row` is `low` or `scale`. r1 is free. */
+#define ROW(row, low, high, scale)                                                                                     \
     "    umull " low ", r1, " low ", " scale "\n"                                                                      \
-    "    mla " scale ", " high ", " scale ", r1\n"
-#define CHECKED_ROW(low, high, scale)                                                                                  \
+    "    mla " row ", " high ", " scale ", r1\n"
+#define CHECKED_ROW(row, low, high, scale)                                                                             \
     "    umull " low ", r1, " low ", " scale "\n"                                                                      \
     "    mov " low ", #0\n"                                                                                            \
     "    smlal r1, " low ", " high ", " scale "\n" SATURATE("r1", low)                                                 \
-    "    mov " scale ", r1\n"
+    "    mov " row ", r1\n"
+#define ROWS(row)                                                                                                      \
+    row("r2", "r6", "r7", "r2")                                                                                        \
+    row("r3", "r4", "r5", "r3")                                                                                        \
+    row("r10", "r10", "r11", "r12")                                                                                    \
+    row("r12", "r8", "r9", "lr")
 
 __asm__(BEGIN("rtcore_rows_w16_a64")
     PLAN("64")
+    "    mov lr, r5\n"
     "8:  ldm r0!, {r4-r11}\n"
     COLUMNS(REPEAT("16", NEXT_W16), "r12", COLUMN_W16 "    add r0, #8\n")
-    "6:\n" UPPERS
-    CHECKED_ROW("r6", "r7", "r2")
-    CHECKED_ROW("r4", "r5", "r3")
-    CHECKED_ROW("r10", "r11", "r12")
-    CHECKED_ROW("r8", "r9", "lr")
+    "6:\n" UPPERS ROWS(CHECKED_ROW)
     "    b 11f\n"
-    "7:\n" UPPERS
-    ROW("r6", "r7", "r2")
-    ROW("r4", "r5", "r3")
-    ROW("r10", "r11", "r12")
-    ROW("r8", "r9", "lr")
-    "11:\n" NEXT_GROUP("r4", "r5", "r2, r3, r12, lr")
+    "7:\n" UPPERS ROWS(ROW)
+    "11:\n" NEXT_GROUP("r4", "r5", "r2, r3, r10, r12")
     END("rtcore_rows_w16_a64"));
 
 /* ---------------------------------------------------------------- w8_a32: r6, r4, r9, r7 the sums; r2 a column of x, r3 a
- * weight. 72 bytes a pair. */
+ * weight; lr the end of x. 72 bytes a pair. */
 #define COLUMN_W8                                                                                                      \
     "    ldrsb r3, [r0], #1\n"                                                                                         \
     "    mla r6, r3, r2, r6\n"                                                                                         \
@@ -96,15 +93,68 @@ __asm__(BEGIN("rtcore_rows_w16_a64")
     "    mla r9, r3, r2, r9\n"                                                                                         \
     "    ldrsb r3, [r0], #1\n"                                                                                         \
     "    mla r7, r3, r2, r7\n"
-/* sum * 2^up * scale >> 32, rounded, to `scale`; r10 and r11 are free, r12 is up. */
-#define SCALED(sum, scale)                                                                                             \
-    "    lsl " sum ", r12\n"                                                                                           \
-    "    smull r10, r11, " sum ", " scale "\n"                                                                         \
-    "    adds r10, r10\n"                                                                                              \
-    "    adc " scale ", r11, #0\n"
+/* rtcore_scaled: sum * 2^up * scale >> 32, rounded; both are lost. */
+#define SCALED                                                                                                         \
+    "    .macro rtcore_scaled row, sum, scale, up\n"                                                                   \
+    "    lsl \\sum, \\up\n"                                                                                           \
+    "    smull \\scale, \\sum, \\sum, \\scale\n"                                                                     \
+    "    adds \\scale, \\scale\n"                                                                                     \
+    "    adc \\row, \\sum, #0\n"                                                                                      \
+    "    .endm\n"
+/* Two groups at a time, of an even number of columns, bounded: r4-r7 and r8-r11 the sums, r12 the stride. 68 bytes a column. */
+#define TWO_PRODUCTS(sum, other)                                                                                       \
+    "    ldrsb r3, [r0, r12]\n"                                                                                        \
+    "    mla " other ", r3, r2, " other "\n"                                                                           \
+    "    ldrsb r3, [r0], #1\n"                                                                                         \
+    "    mla " sum ", r3, r2, " sum "\n"
+#define COLUMN_OF_TWO                                                                                                  \
+    "    ldrsh r2, [r1], #2\n"                                                                                         \
+    TWO_PRODUCTS("r4", "r8") TWO_PRODUCTS("r5", "r9") TWO_PRODUCTS("r6", "r10") TWO_PRODUCTS("r7", "r11")
 
-__asm__(BEGIN("rtcore_rows_w8_a32")
+__asm__(SCALED BEGIN("rtcore_rows_w8_a32")
     PLAN("72")
+    "    mov lr, r5\n"
+    "    sub r10, r4, r3\n"
+    "    cmp r10, #16\n"
+    "    beq 8f\n"
+    "    adr.w r10, 7f + 1\n"
+    "    cmp r6, r10\n"
+    "    bne 8f\n"
+    "    ldr r12, [sp, #32]\n"
+    "    ubfx r10, r2, #1, #2\n"
+    "    adr.w r9, 3f + 1\n"
+    "    mov r11, #136\n"
+    "    mls r9, r10, r11, r9\n"
+    "    str r9, [sp, #20]\n"
+    "4:  ldm r0!, {r4-r7}\n"
+    "    add r2, r0, r12\n"
+    "    ldmdb r2, {r8-r11}\n"
+    "    ldr pc, [sp, #20]\n"
+    "    .balign 4\n"
+    "9:\n" REPEAT("8", COLUMN_OF_TWO)
+    "3:  cmp r1, lr\n"
+    "    bne 9b\n"
+    "    ldr lr, [r0, #16]\n"
+    "    ldrd r2, r3, [r0], #8\n"
+    "    rtcore_scaled r4, r4, r2, lr\n"
+    "    rtcore_scaled r5, r5, r3, lr\n"
+    "    ldrd r2, r3, [r0], #12\n"
+    "    rtcore_scaled r6, r6, r2, lr\n"
+    "    rtcore_scaled r7, r7, r3, lr\n"
+    "    add r0, r12\n"
+    "    ldrd r2, r3, [r0, #-20]\n"
+    "    rtcore_scaled r8, r8, r2, lr\n"
+    "    rtcore_scaled r9, r9, r3, lr\n"
+    "    ldrd r2, r3, [r0, #-12]\n"
+    "    rtcore_scaled r10, r10, r2, lr\n"
+    "    rtcore_scaled r11, r11, r3, lr\n"
+    "    ldm sp, {r1, r2, r3, lr}\n"
+    "    stm r2!, {r4-r11}\n"
+    "    str r2, [sp, #4]\n"
+    "    subs r3, r2\n"
+    "    cmp r3, #16\n"
+    "    bhi 4b\n"
+    "    bne 10f\n"
     "8:  ldrd r6, r4, [r0], #8\n"
     "    ldrd r9, r7, [r0], #8\n"
     COLUMNS(REPEAT("16", "    ldrsh r2, [r1], #2\n" COLUMN_W8), "r2", COLUMN_W8 "    add r0, #4\n")
@@ -113,11 +163,13 @@ __asm__(BEGIN("rtcore_rows_w8_a32")
     "    b 13f\n"
     "7:  ldm r0!, {r2, r3, r5, r8, r12}\n"
     "13:\n"
-    SCALED("r6", "r2")
-    SCALED("r4", "r3")
-    SCALED("r9", "r5")
-    SCALED("r7", "r8")
+    "    rtcore_scaled r2, r6, r2, r12\n"
+    "    rtcore_scaled r3, r4, r3, r12\n"
+    "    rtcore_scaled r5, r9, r5, r12\n"
+    "    rtcore_scaled r8, r7, r8, r12\n"
     "11:\n" NEXT_GROUP("r4", "r6", "r2, r3, r5, r8")
     EXACTLY("r6", "r4", "r9", "r7")
     END("rtcore_rows_w8_a32"));
 /* clang-format on */
+
+int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) { return rtcore_stream_check(matrix, 0); }

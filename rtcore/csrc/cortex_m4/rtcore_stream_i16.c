@@ -15,14 +15,12 @@
  * Assembly functions at file scope depend on no compiler's optimisation. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_matrix_i16.h, rtcore/streams.py (writes streams).
  */
-#define FORMS RTCORE_STREAM_ONE_LESS
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
 /* Blocks, then single pairs of 2^single bytes, then the last column of an odd number. Eight blocks are a turn; where one turn
  * is enough, they go on to what follows, else to where turns are counted: label 14. Where x does not lie on a word, blocks of
- * their own at label 9, counted in every turn. The frame's last word is what follows the last turn. */
-#define FRAME_WORDS "9"
+ * their own at label 9, counted in every turn. The frame's last words are where blocks are entered, and what follows the last turn. */
 #define PLAN(log2, bytes, single, others)                                                                                     \
     PLAN_BLOCKS(log2, "    cmp r10, #8\n    it hi\n    andhi r10, r10, #7\n", bytes, others)                                   \
     "    lsl r11, r2, #(31 - " log2 ")\n"                                                                              \
@@ -30,7 +28,7 @@
     "    beq 10f\n"                                                                                                    \
     "    lsls r11, r1, #30\n"                                                                                          \
     "    it ne\n"                                                                                                      \
-    "    adrne.w r5, 3f + 1\n"                                                                                         \
+    "    adrne.w r12, 3f + 1\n"                                                                                         \
     "    lsls r11, r2, #31\n"                                                                                          \
     "    it ne\n"                                                                                                      \
     "    adrne.w r7, 5f + 1\n"                                                                                         \
@@ -47,17 +45,17 @@
     "    push {r1, r3-r8, r12, lr}\n"
 /* Both loops over blocks, the singles and the odd column. */
 #define COLUMNS(aligned, unaligned, singles, odd)                                                                      \
-    "    ldr pc, [sp, #12]\n"                                                                                          \
+    "    ldr pc, [sp, #28]\n"                                                                                          \
     "    .balign 4\n"                                                                                                  \
     "1:\n" aligned                                                                                                     \
     "2:  ldr pc, [sp, #16]\n"                                                                                          \
     "    .balign 4\n"                                                                                                  \
-    "14: ldr r2, [sp, #28]\n"                                                                                          \
+    "14: ldr r2, [sp, #12]\n"                                                                                          \
     "    cmp r1, r2\n"                                                                                                 \
     "    bne 1b\n"                                                                                                     \
     "    ldr pc, [sp, #32]\n"                                                                                          \
     "9:\n" unaligned                                                                                                   \
-    "3:  ldr r2, [sp, #28]\n"                                                                                          \
+    "3:  ldr r2, [sp, #12]\n"                                                                                          \
     "    cmp r1, r2\n"                                                                                                 \
     "    bne 9b\n"                                                                                                     \
     "    ldr pc, [sp, #32]\n"                                                                                          \
@@ -183,3 +181,7 @@ __asm__(BEGIN("rtcore_rows_w8_a32")
     EXACTLY("r6", "r4", "r9", "r7")
     END("rtcore_rows_w8_a32"));
 /* clang-format on */
+
+int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) {
+    return rtcore_stream_check(matrix, RTCORE_STREAM_ONE_LESS);
+}

@@ -15,7 +15,6 @@
  * compiler's optimisation. GNU assembler syntax: gcc, clang.
  * Neighbours: thumb2/rtcore_stream_thumb2.h (entry, saturation), rtcore_matrix_i16.h, rtcore/streams.py (writes streams).
  */
-#define FORMS 0
 #include "rtcore_stream_thumb2.h"
 
 /* clang-format off */
@@ -89,3 +88,5 @@ __asm__(BEGIN("rtcore_rows_w8_a32")
            "    add r0, #4\n")
     END("rtcore_rows_w8_a32"));
 /* clang-format on */
+
+int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) { return rtcore_stream_check(matrix, 0); }

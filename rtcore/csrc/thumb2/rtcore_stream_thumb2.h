@@ -3,8 +3,7 @@
  *
  * A kernel computes `count` groups of four rows. M3's and M4's loops are unrolled and entered at computed places; what they
  * need beyond registers lies in a frame. Included once, by the core's rtcore_stream_i16.c, which brings the kernels
- * rtcore_rows_w16_a64 and rtcore_rows_w8_a32, FRAME_WORDS, and FORMS: what else a form may say. GNU assembler syntax: gcc,
- * clang.
+ * rtcore_rows_w16_a64 and rtcore_rows_w8_a32. GNU assembler syntax: gcc, clang.
  * Neighbours: rtcore_matrix_i16.h (rtcore_matrix_i16_rows, defined here), rtcore/streams.py (writes streams).
  */
 #ifndef RTCORE_STREAM_THUMB2_H
@@ -22,7 +21,7 @@ RTCORE_STATIC_ASSERT(bits_of_form,
 
 /* clang-format off */
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0 stream of the group,
- * r1 x, r2 n, r3 rows, r4 end of rows, r7 form / 2; nine registers saved. */
+ * r1 x, r2 n, r3 rows, r4 end of rows, r7 form / 2, lr stride; nine registers saved. */
 __asm__(
     "    .syntax unified\n"
     "    .thumb\n"
@@ -36,9 +35,9 @@ __asm__(
     "    cmp r12, #0\n"
     "    beq rtcore_matrix_i16_tables_rows\n"
     "    push {r4-r11, lr}\n"
-    "    ldrd r7, r6, [r0, #36]\n"
+    "    ldrd r7, lr, [r0, #36]\n"
     "    ldr r0, [r0, #24]\n"
-    "    mla r5, r1, r6, r12\n"
+    "    mla r5, r1, lr, r12\n"
     "    mov r1, r3\n"
     "    ldr r3, [sp, #36]\n"
     "    add r4, r3, r2, lsl #4\n"
@@ -51,7 +50,7 @@ __asm__(
     "    .text\n");
 
 #define BEGIN(name)                                                                                                    \
-    "    .syntax unified\n    .thumb\n    .section .text." name ",\"ax\",%progbits\n    .balign 4\n"                    \
+    " .syntax unified\n    .thumb\n    .section .text." name ",\"ax\",%progbits\n    .balign 4\n"                       \
     "    .global " name "\n    .hidden " name "\n    .type " name ",%function\n    .thumb_func\n" name ":\n"
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
 
@@ -59,80 +58,82 @@ __asm__(
  * of the first turn; then what is left, where a group ends: label 7 when bounded, else 6, and
  * others: more of these, the carry telling RTCORE_STREAM_ONE_LESS. */
 #define PLAN_BLOCKS(log2, first, bytes, others)                                                                              \
-    "    lsls r7, r7, #28\n"                                                                                           \
-    "    adr.w r8, 7f + 1\n"                                                                                           \
-    "    it pl\n"                                                                                                      \
-    "    adrpl.w r8, 6f + 1\n"                                                                                         \
+    " lsls r7, r7, #28\n"                                                                                              \
+    " adr.w r8, 7f + 1\n"                                                                                              \
+    " it pl\n"                                                                                                         \
+    " adrpl.w r8, 6f + 1\n"                                                                                            \
     others                                                                                                             \
-    "    lsr r10, r2, #(" log2 " + 1)\n"                                                                               \
-    "    add r12, r1, r10, lsl #(" log2 " + 2)\n"                                                                      \
+    " lsr r10, r2, #(" log2 " + 1)\n"                                                                                  \
+    " add r5, r1, r10, lsl #(" log2 " + 2)\n"                                                                         \
     first                                                                                                              \
-    "    adr.w r5, 2f + 1\n"                                                                                           \
-    "    mov r11, #" bytes "\n"                                                                                        \
-    "    mls r5, r10, r11, r5\n"                                                                                       \
-    "    mov r6, r8\n"                                                                                                 \
+    " adr.w r12, 2f + 1\n"                                                                                              \
+    " mov r11, #" bytes "\n"                                                                                           \
+    " mls r12, r10, r11, r12\n"                                                                                          \
+    " mov r6, r8\n"                                                                                                    \
     "    mov r7, r8\n"
-/* The frame, FRAME_WORDS: x, rows, end of rows, entry into the blocks, what follows them, what follows that, where a group
- * ends, end of the blocks in x, and what else the core's kernels keep. */
+/* The frame, FRAME_WORDS: x, rows, end of rows, end of the blocks in x, what follows them, what follows that, where a group
+ * ends, and what else the core's kernels keep. The end of the blocks goes to lr. */
+#define FRAME_WORDS "9"
 #define NEXT_GROUP(rows, end, results)                                                                                 \
-    "    ldm sp, {r1, " rows ", " end "}\n"                                                                            \
-    "    stm " rows "!, {" results "}\n"                                                                               \
-    "    str " rows ", [sp, #4]\n"                                                                                     \
-    "    cmp " rows ", " end "\n"                                                                                      \
-    "    bne 8b\n"                                                                                                     \
-    "    add sp, #(4 * " FRAME_WORDS ")\n"                                                                             \
+    " ldm sp, {r1, " rows ", " end ", lr}\n"                                                                           \
+    " stm " rows "!, {" results "}\n"                                                                                  \
+    " str " rows ", [sp, #4]\n"                                                                                        \
+    " cmp " rows ", " end "\n"                                                                                         \
+    " bne 8b\n"                                                                                                        \
+    "10: add sp, #(4 * " FRAME_WORDS ")\n"                                                                             \
     "    pop {r4-r11, pc}\n"
 #define REPEAT(times, code) "    .rept " times "\n" code "    .endr\n"
 
 
 /* (high:low) to `low`: saturated to PRE. */
 #define SATURATE(low, high)                                                                                            \
-    "    cmp " high ", " low ", asr #31\n"                                                                             \
-    "    itt ne\n"                                                                                                     \
-    "    mvnne " low ", #0x80000000\n"                                                                                 \
-    "    eorne " low ", " low ", " high ", asr #31\n"                                                                  \
-    "    cmp " low ", #0x80000000\n"                                                                                   \
-    "    it eq\n"                                                                                                      \
+    " cmp " high ", " low ", asr #31\n"                                                                                \
+    " itt ne\n"                                                                                                        \
+    " mvnne " low ", #0x80000000\n"                                                                                    \
+    " eorne " low ", " low ", " high ", asr #31\n"                                                                     \
+    " cmp " low ", #0x80000000\n"                                                                                      \
+    " it eq\n"                                                                                                         \
     "    addeq " low ", #1\n"
 
 
 /* Whether any of the sums would leave int32 on its way up; then to label 12. */
 #define CHECK(a, b, c, d)                                                                                              \
-    "    eor r10, " a ", " a ", asr #31\n"                                                                             \
-    "    eor r11, " b ", " b ", asr #31\n"                                                                             \
-    "    orr r10, r11\n"                                                                                               \
-    "    eor r11, " c ", " c ", asr #31\n"                                                                             \
-    "    orr r10, r11\n"                                                                                               \
-    "    eor r11, " d ", " d ", asr #31\n"                                                                             \
-    "    orr r10, r11\n"                                                                                               \
-    "    rsb r11, r12, #31\n"                                                                                          \
-    "    lsrs r10, r11\n"                                                                                              \
+    " eor r10, " a ", " a ", asr #31\n"                                                                                \
+    " eor r11, " b ", " b ", asr #31\n"                                                                                \
+    " orr r10, r11\n"                                                                                                  \
+    " eor r11, " c ", " c ", asr #31\n"                                                                                \
+    " orr r10, r11\n"                                                                                                  \
+    " eor r11, " d ", " d ", asr #31\n"                                                                                \
+    " orr r10, r11\n"                                                                                                  \
+    " rsb r11, r12, #31\n"                                                                                             \
+    " lsrs r10, r11\n"                                                                                                 \
     "    bne 12f\n"
 /* sum * scale + half, exact, >> (32 - up), saturated, to `scale`. lr: half, r1: 32 - up. */
 #define EXACTLY(a, b, c, d)                                                                                            \
-    "    .macro rtcore_exact sum, scale\n"                                                                             \
-    "    smull r10, r11, \\sum, \\scale\n"                                                                            \
-    "    adds r10, lr\n"                                                                                               \
-    "    adc r11, r11, #0\n"                                                                                           \
-    "    lsr r10, r1\n"                                                                                                \
-    "    lsl \\scale, r11, r12\n"                                                                                      \
-    "    orr \\scale, r10\n"                                                                                           \
-    "    asr r11, r1\n" SATURATE("\\scale", "r11")                                                                     \
-    "    .endm\n"                                                                                                      \
+    " .macro rtcore_exact sum, scale\n"                                                                                \
+    " smull r10, r11, \\sum, \\scale\n"                                                                               \
+    " adds r10, lr\n"                                                                                                  \
+    " adc r11, r11, #0\n"                                                                                              \
+    " lsr r10, r1\n"                                                                                                   \
+    " lsl \\scale, r11, r12\n"                                                                                         \
+    " orr \\scale, r10\n"                                                                                              \
+    " asr r11, r1\n" SATURATE("\\scale", "r11")                                                                        \
+    " .endm\n"                                                                                                         \
     "12: mov lr, #1\n"                                                                                                 \
-    "    rsb r1, r12, #31\n"                                                                                           \
-    "    lsl lr, r1\n"                                                                                                 \
-    "    add r1, #1\n"                                                                                                 \
-    "    rtcore_exact " a ", r2\n"                                                                                     \
-    "    rtcore_exact " b ", r3\n"                                                                                     \
-    "    rtcore_exact " c ", r5\n"                                                                                     \
-    "    rtcore_exact " d ", r8\n"                                                                                     \
+    " rsb r1, r12, #31\n"                                                                                              \
+    " lsl lr, r1\n"                                                                                                    \
+    " add r1, #1\n"                                                                                                    \
+    " rtcore_exact " a ", r2\n"                                                                                        \
+    " rtcore_exact " b ", r3\n"                                                                                        \
+    " rtcore_exact " c ", r5\n"                                                                                        \
+    " rtcore_exact " d ", r8\n"                                                                                        \
     "    b 11b\n"
 
 /* clang-format on */
 
-int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix) {
-    const int form = matrix->form & ~(RTCORE_STREAM_BOUNDED | FORMS);
+/* rtcore_matrix_i16_stream_check of a core whose forms may say `others` beside a width and BOUNDED. */
+static inline int rtcore_stream_check(const rtcore_matrix_i16 *matrix, int others) {
+    const int form = matrix->form & ~(RTCORE_STREAM_BOUNDED | others);
     const int known = form == RTCORE_STREAM_W16_A64 || form == RTCORE_STREAM_W8_A32;
     return known && ((uintptr_t)matrix->stream & 3U) == 0 ? RTCORE_OK : RTCORE_E_TABLE;
 }
