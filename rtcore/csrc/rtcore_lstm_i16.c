@@ -63,6 +63,9 @@ static int32_t seen(const rtcore_lstm_i16 *lstm, int peephole, int32_t a, int32_
                         rtcore_rshift_round(product, lstm->peephole_shift[peephole]));
 }
 
+/* 1 - sigmoid(a) = sigmoid(-a); some cores saturate to INT32_MIN */
+RTCORE_INLINE int32_t opposite(int32_t a) { return a == INT32_MIN ? INT32_MAX : -a; }
+
 /* Units first.., one to four: their pre-activations meet, their cells move on. a, b: i32 [GATES - coupled][4], rows of the
  * input and of the recurrent matrix. */
 RTCORE_OUTLINE static void units_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int32_t *a,
@@ -74,10 +77,9 @@ RTCORE_OUTLINE static void units_of(const rtcore_lstm_i16 *lstm, int first, int 
         const int sees = lstm->peephole_weights != NULL, n = lstm->nb_neurons;
         const int32_t c = cell[unit];
         const int32_t i = sees ? seen(lstm, unit, a[0], b[0], c) : rtcore_meet(a[0], b[0], shift);
-        const int32_t f = coupled
-                              ? rtcore_sat32(-(int64_t)i) /* 1 - sigmoid(i) = sigmoid(-i), of a core's INT32_MIN too */
-                          : sees ? seen(lstm, n + unit, a[4], b[4], c)
-                                 : rtcore_meet(a[4], b[4], shift);
+        const int32_t f = coupled ? opposite(i)
+                          : sees  ? seen(lstm, n + unit, a[4], b[4], c)
+                                  : rtcore_meet(a[4], b[4], shift);
         const int32_t g = rtcore_meet(a[candidate], b[candidate], shift);
         const int32_t next = next_cell(i, f, g, c, slope, lstm->cell_frac);
         const int32_t o = sees ? seen(lstm, (2 - coupled) * n + unit, a[output], b[output], next)
