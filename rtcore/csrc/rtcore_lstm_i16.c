@@ -74,8 +74,8 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
         rtcore_matrix_i16_meet4(&lstm->input, &lstm->recurrent, group + INPUT, input, view, shift, i);
     }
     if (coupled) {
-        for (int k = 0; k < count; k++) {
-            f[k] = -i[k]; /* 1 - sigmoid(a) = sigmoid(-a) */
+        for (int k = 0; k < count; k++) { /* 1 - sigmoid(a) = sigmoid(-a), of a core's INT32_MIN too */
+            f[k] = rtcore_sat32(-(int64_t)i[k]);
         }
     } else if (sees) {
         look(lstm, FORGET, group + FORGET, first, count, cell, view, input, f);
