@@ -1,8 +1,9 @@
-/* rtcore_core.h - meeting and sigma for Cortex-M0 and M0+, in place of the portable one: inline, for compilers that optimise
- * for size, and with the one check that an addition without overflow needs. GNU C: gcc, clang.
+/* rtcore_core.h - meeting and sigma for Cortex-M0 and M0+, in place of the portable one.
  *
- * A saturated negative pre-activation may be INT32_MIN here: nothing that reads one tells it from -INT32_MAX, as magnitudes are
- * clipped before they are used. Neighbours: rtcore_fixed.h (includes it; the number domains), rtcore_sigma.c (the table).
+ * Inline, as compilers that optimise for size would not; additions and chords in assembly. A saturated negative pre-activation
+ * may be INT32_MIN here: nothing that reads one tells it from -INT32_MAX, as magnitudes are clipped before they are used.
+ * GNU C: gcc, clang. Neighbours: rtcore_fixed.h (includes it; the number domains), rtcore_wide.h (products), rtcore_sigma.c
+ * (the table).
  */
 #ifndef RTCORE_CORE_H
 #define RTCORE_CORE_H

@@ -71,9 +71,4 @@ static inline int64_t rtcore_gate_product(int32_t s, int32_t v) {
     return (int64_t)((uint64_t)(uint32_t)s << 32 | low);
 }
 
-/* node - drop * f / 2^16 rounded half up; drop below 2^25, f below 2^16 */
-static inline int32_t rtcore_interpolate(int32_t node, int32_t drop, uint32_t f) {
-    return node - (int32_t)(((uint32_t)drop >> 16) * f + ((((uint32_t)drop & 65535U) * f + 32767U) >> 16));
-}
-
 #endif
