@@ -119,9 +119,11 @@ def test_kernels_have_no_writable_globals_and_no_foreign_symbols(tmp_path):
 
 
 def test_the_macro_switches_change_no_number():
-    """The only conditions in kernel sources: guards, C++, overridable capacity and hooks, the lineage's generation."""
+    """The only conditions in kernel sources: guards, C++, overridable capacity and hooks, the lineage's generation, and
+    whether the compiler has GNU's attributes."""
     names = (
-        r"RTCORE_(?:[A-Z0-9_]*_)?H|RTCORE_MAX_NEURONS|RTCORE_ON_SATURATE|RTCORE_LINEAGE_INT8|MAX_NEURONS|__cplusplus"
+        r"RTCORE_(?:[A-Z0-9_]*_)?H|RTCORE_MAX_NEURONS|RTCORE_ON_SATURATE|RTCORE_LINEAGE_INT8|MAX_NEURONS|__cplusplus|"
+        r"__GNUC__"
     )
     for path in sorted(CSRC.rglob("*.[ch]")):
         refusal = r"#\s*if[^\n]*\n\s*#\s*error[^\n]*\n\s*#\s*endif"
