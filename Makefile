@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard rtcore/*.pyx rtcore/*.pxd rtcore/_build.py rtcore/csrc/* rtcore/host/*)
-C_FILES := $(wildcard rtcore/csrc/*.c rtcore/csrc/*.h rtcore/csrc/*/*.c rtcore/host/*.c rtcore/host/*.h firmware_sim/board/*.c firmware_sim/board/*.h)
+C_FILES := $(wildcard rtcore/csrc/*.c rtcore/csrc/*.h rtcore/csrc/*/*.c rtcore/csrc/*/*.h rtcore/host/*.c rtcore/host/*.h benches/*.c firmware_sim/board/*.c firmware_sim/board/*.h)
 
 .PHONY: demo denoiser test test-all sanitize bench bench-mcu lint format clean
 

@@ -30,7 +30,8 @@ class Instruction:
 
     name:  without condition and width: "ldr", "b", "lw"; or one of `helium.py`.
     flow:  "" goes on; "branch" goes on or to target; "jump" goes to target; "call" goes to target and comes back;
-           "return", "maybe return" (a condition decides); "kept": to an address that the function keeps in its frame;
+           "return", "maybe return" (a condition decides), "maybe move" of the stack pointer; "kept": to an address that
+           the function keeps in its frame;
            "indirect", "indirect call": to where no one can say here.
     names: an address within the code that it puts into a register, or None.
     takes: bytes by which the stack grows; None when that is not written in the instruction (see `moved`).
@@ -145,8 +146,11 @@ def _read_thumb(raw) -> Instruction:
     elif name in ("bx", "tbb", "tbh") or "pc" in (raw.reg_name(r) for r in raw.regs_access()[1]):
         flow = "return" if name == "ldr" and raw.op_str.startswith("pc, [sp]") else "indirect"
         flow = "kept" if name == "ldr" and raw.op_str.startswith("pc, [sp, #") else flow
+    takes = _thumb_takes(raw)
+    if not flow and not always and takes != 0:
+        flow = "maybe move"
     text = f"{raw.mnemonic} {raw.op_str}"
-    return Instruction(raw.address, raw.size, name, text, flow, target, _thumb_takes(raw), raw, _thumb_names(raw, name))
+    return Instruction(raw.address, raw.size, name, text, flow, target, takes, raw, _thumb_names(raw, name))
 
 
 def _read_helium(code: bytes, address: int) -> Instruction | None:

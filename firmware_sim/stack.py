@@ -10,6 +10,7 @@ stack.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from firmware_sim.disassembly import Code, Instruction, moved
@@ -26,6 +27,13 @@ class Stack:
 
     bytes: int
     chain: tuple[str, ...]
+
+
+def leaves(run: Sequence[Instruction]) -> bool:
+    """Whether code that begins with a conditional move of the stack pointer unwinds it under the same condition and
+    returns: what goes on has the stack as it was."""
+    following = next(at for at in (*run, None) if at is None or at.flow != "maybe move")
+    return run[0].takes is not None and run[0].takes < 0 and following is not None and following.flow == "maybe return"
 
 
 class StackReader:
@@ -114,7 +122,9 @@ class StackReader:
                     calls.append((depth, at.target))
                 elif at.target is not None:
                     go(at.target, depth, at)
-                if at.flow != "maybe return":
+                if at.flow == "maybe move" and not leaves(run[i:]):
+                    raise self._unbounded(entry, at, "moves the stack pointer under a condition, and goes on")
+                if not at.flow.startswith("maybe"):
                     depth += takes
                 deepest = max(deepest, depth)
         return [*calls, (deepest, None)]

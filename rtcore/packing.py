@@ -188,7 +188,7 @@ def pack_depthwise(layer: Layer, core: str = "portable") -> tuple[Packed]:
     if core in DEPTHWISE_STREAMS and clipped and ints["multiplier"] == 1 and channels >= ROWS:
         rows = [*range(channels // ROWS * ROWS), *(range(channels - ROWS, channels) if channels % ROWS else ())]
         weights, *numbers = (a[rows] for a in arrays)
-        stream = DEPTHWISE_STREAMS[core](Rows(weights, *(a.astype(np.int64) for a in numbers)))
+        stream = DEPTHWISE_STREAMS[core](Rows(weights, *(a.astype(np.int64) for a in numbers), weights.shape[1]))
         if stream:
             return (PackedStream(*stream, nb_inputs=taps, nb_rows=len(rows)),)
     packed = pack_matrix(*arrays, ints["acc_bits"])

@@ -267,8 +267,8 @@ STREAMS = {
 
 
 def thumb2_depthwise(rows: Rows) -> tuple[np.ndarray, int] | None:
-    """A depthwise layer, a row per channel and a column per tap, for Cortex-M3, M4, M7 and M33. None also where a row
-    may leave int32."""
+    """A depthwise layer, a row per channel and a column per tap, for Cortex-M3, M4, M7, M33 and M55. None also where a
+    row may leave int32."""
     taps = rows.weights.reshape(-1, 4, rows.weights.shape[1]).swapaxes(1, 2)
     taps = np.ascontiguousarray(taps).reshape(len(taps), -1).view("<i4")
     if rows.weights.dtype == np.int8:
@@ -281,4 +281,4 @@ def thumb2_depthwise(rows: Rows) -> tuple[np.ndarray, int] | None:
     return _flat(_shifts(rows).reshape(-1, 4), _words((rows.bias + rows.half).reshape(-1, 4)), taps), W16_A64 + BOUNDED
 
 
-DEPTHWISE_STREAMS = {"cortex-m4": thumb2_depthwise, "cortex-m3": thumb2_depthwise}
+DEPTHWISE_STREAMS = dict.fromkeys(("cortex-m3", "cortex-m4", "cortex-m55"), thumb2_depthwise)

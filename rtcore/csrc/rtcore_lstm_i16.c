@@ -68,7 +68,7 @@ RTCORE_INLINE int32_t opposite(int32_t a) { return a == INT32_MIN ? INT32_MAX : 
 
 /* Units first.., one to four: their pre-activations meet, their cells move on. a, b: i32 [GATES - coupled][4], rows of the
  * input and of the recurrent matrix. */
-RTCORE_OUTLINE static void units_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int32_t *a,
+RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int32_t *a,
                                     const int32_t *b, int16_t *hidden) {
     const int coupled = lstm->coupled, shift = lstm->gate_shift, slope = lstm->gate_slope;
     const int candidate = 4 * (CANDIDATE - coupled), output = 4 * (OUTPUT - coupled);
@@ -99,7 +99,7 @@ static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *ce
     }
     rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
     rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, rows + 4 * GATES);
-    units_of(lstm, first, count, cell, rows, rows + 4 * GATES, hidden);
+    cells_of(lstm, first, count, cell, rows, rows + 4 * GATES, hidden);
 }
 
 void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,

@@ -1,5 +1,5 @@
-"""Depthwise convolutions of Cortex-M3 and M4 against the host: equal bits of every geometry, of every form of a layer
-and at its extremes; which layers their kernel takes, and that portable kernels refuse a stream.
+"""Depthwise convolutions of Cortex-M3, M4 and M55 against the host: equal bits of every geometry, of every form of
+a layer and at its extremes; which layers their kernel takes, and that portable kernels refuse a stream.
 
 Neighbours: `rtcore/csrc/thumb2/rtcore_depthwise_stream_i16.c` (the kernel), `rtcore/streams.py` (what it reads),
 `test_windows_everywhere.py` (every core against the oracle).
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bits import assert_equal_bits
+from boards import EVERYWHERE, M55
 from firmware_sim import Simulator
 from nets import random_frames
 from quantize.emit_c import render
@@ -21,7 +22,8 @@ from rtcore.packing import PackedStream, pack_depthwise
 from rtcore.tables import ACTIVATIONS
 from window_nets import WindowBuilder, geometry
 
-TARGETS = ("cortex-m3", "cortex-m4")
+TARGETS = [name for name in EVERYWHERE if name in ("cortex-m3", "cortex-m4", M55)]
+CORES = list(streams.DEPTHWISE_STREAMS)
 SIZE = (5, 6)  # of the input
 
 
@@ -48,7 +50,7 @@ def layer(b, x, channels, multiplier=1, axes=None, **changes):
 
 
 def agree(tables, frames, seed):
-    """M3 and M4 give the host's bits, tensor by tensor. Returns the layers' forms, None for tables."""
+    """The cores give the host's bits, tensor by tensor. Returns the layers' forms, None for tables."""
     host = Simulator(tables)
     host.run_raw(frames)
     for target in TARGETS:
@@ -57,8 +59,8 @@ def agree(tables, frames, seed):
         for name, a, b in zip(tables.outputs, host.last_run.outputs, own.last_run.outputs, strict=True):
             assert_equal_bits(a[0], b[0], f"{target}, output {name}", seed)
     layers = [x for x in tables.layers if x.kind == "depthwise_i16"]
-    forms = [[getattr(pack_depthwise(x, core)[0], "form", None) for x in layers] for core in TARGETS]
-    assert forms[0] == forms[1]
+    forms = [[getattr(pack_depthwise(x, core)[0], "form", None) for x in layers] for core in CORES]
+    assert forms == forms[:1] * len(CORES)
     return forms[0]
 
 
@@ -103,7 +105,7 @@ def test_a_stream_is_packed_for_what_the_kernel_takes():
     x = b.input(int(np.prod(SIZE)) * 8)
     layer(b, x, 8, form=(8, 32), activation=ACTIVATIONS["relu"], shift=30)
     one = b.tables().layers[0]
-    for core in ("cortex-m3", "cortex-m4"):
+    for core in CORES:
         (packed,) = pack_depthwise(one, core)
         assert isinstance(packed, PackedStream)
         assert packed.stride * 2 == packed.nbytes == 2 * (36 + 4 * one.arrays["weights"].shape[1])

@@ -83,6 +83,22 @@ def test_forms_of_thumb():
     assert assembled("cortex-m4", code)[1].worst("code").bytes == 284
 
 
+def test_a_conditional_return_unwinds_its_stack_and_what_goes_on_keeps_it():
+    code = (
+        0xB510,  # push {r4, lr}     8
+        0xB085,  # sub sp, #20       28
+        0x2800,  # cmp r0, #0, where the loop begins
+        0xBF04,  # itt eq
+        0xB005,  # addeq sp, #20
+        0xBD10,  # popeq {r4, pc}
+        0xE7FA,  # b to the loop
+    )
+    assert assembled("cortex-m4", code)[1].worst("code").bytes == 28
+    lone = (0xB085, 0x2800, 0xBF08, 0xB005, 0x4770)  # sub sp, #20; cmp r0, #0; it eq; addeq sp, #20; bx lr
+    with pytest.raises(StackError, match="under a condition"):
+        assembled("cortex-m4", lone)[1].worst("code")
+
+
 @needs_qemu
 def test_forms_of_helium():
     """Vectors on the stack, a stack pointer aligned for them, loops that end in LE."""
@@ -164,7 +180,8 @@ def test_what_has_no_bound_is_refused(code, why):
 @pytest.mark.parametrize("target", on(*TARGETS, M55))
 def test_the_painted_stack_never_exceeds_the_worst(target):
     """Nets of every kind; where the deepest chain does run, both are the same. A core's own kernels keep the portable
-    rows for matrices that their streams do not take, so that their deepest chain runs for few nets."""
+    rows for matrices that their streams do not take, so that their deepest chain runs for few nets; portable ones have
+    a step for either form of a GRU, of which a net may have but the shallower."""
     rng = np.random.default_rng(SEED)
     nets = {
         "gru": gru_net(rng, 5, 6, 3, 16, 64),
@@ -187,7 +204,7 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
         assert 0 < painted <= bound.bytes, f"{what} on {target}: {painted} painted, {bound}"
         if core == "portable":
             vectors = 128 * (target == M55)  # compiled for vectors, sums of four rows differ that much in their frames
-            assert bound.bytes <= painted + 128 + vectors, f"{what} on {target}: {painted} painted, {bound}"
+            assert bound.bytes <= painted + 160 + vectors, f"{what} on {target}: {painted} painted, {bound}"
             exact += painted == bound.bytes
         assert bound.chain[0] == "net_step" and len(bound.chain) > 2
         for function in api(tables):

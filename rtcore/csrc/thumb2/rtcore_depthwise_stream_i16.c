@@ -1,4 +1,4 @@
-/* rtcore_depthwise_stream_i16.c - depthwise convolution for Cortex-M3, M4, M7 and M33: all channels of a position in one,
+/* rtcore_depthwise_stream_i16.c - depthwise convolution for Cortex-M3, M4, M7, M33 and M55: all channels of a position in one,
  * sums, requantization and saturation to ACT.
  *
  * Streams of layers of one output a channel, four channels at least, linear or ReLU, no row of which leaves int32:

@@ -1,4 +1,4 @@
-/* rtcore_product.h - requantization of a 32-bit sum by a multiplier for Cortex-M3, M4, M7 and M33, in place of the portable one.
+/* rtcore_product.h - requantization of a 32-bit sum by a multiplier for Cortex-M3, M4, M7, M33 and M55, in place of the portable one.
  *
  * LSRS leaves the bit that rounds in the carry. GNU C: gcc, clang. Neighbours: rtcore_wide.h (includes it).
  */
