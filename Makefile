@@ -1,7 +1,7 @@
 # Everything runs in an environment of the project's own, made on first use from constraints.txt.
 #   make demo      the whole path on real data: train, quantize, generate C, emulate a Cortex-M4, compare
 #   make denoiser  a noisy voice cleaned by a table of RNNoise's shape: float, fixed point, emulated Cortex-M4
-#   make test      every test but the exhaustive sweeps, and what was skipped for want of a tool;  make test-all adds them
+#   make test      every test, and what was skipped for want of a tool
 #   make sanitize  the test suite's numpy part under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make bench     host speed, side by side, to build/bench
 #   make bench-mcu instructions, flash and stack per core, model and weight width, compared with benches/mcu.csv
@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 KERNELS := $(wildcard rtcore/*.pyx rtcore/*.pxd rtcore/_build.py rtcore/csrc/* rtcore/host/*)
 C_FILES := $(wildcard rtcore/csrc/*.c rtcore/csrc/*.h rtcore/csrc/*/*.c rtcore/csrc/*/*.h rtcore/host/*.c rtcore/host/*.h benches/*.c firmware_sim/board/*.c firmware_sim/board/*.h)
 
-.PHONY: demo denoiser test test-all sanitize bench bench-mcu lint format clean
+.PHONY: demo denoiser test sanitize bench bench-mcu lint format clean
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,9 +27,6 @@ denoiser: $(VENV)/.installed
 	$(BIN)/python examples/denoiser_lineage/denoise.py
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" -n 2 -rs
-
-test-all: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 -rs
 
 sanitize: $(VENV)/.installed

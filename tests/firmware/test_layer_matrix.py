@@ -1,8 +1,8 @@
 """Every cell of the layer matrix: kind x option x weight width x engine, equal bits; and float32, a class or a refusal.
 
 The reference is the oracle, SPEC.md in Python integers; the host is held to it tensor by tensor, the others to its
-outputs and states. `make test` runs host, C and an M4 with 8-bit weights; `make test-all` every cell. Neighbours:
-`layer_matrix.py` (the cells), `test_everywhere.py` and `test_windows_everywhere.py` (random nets of each kind).
+outputs and states. Neighbours: `layer_matrix.py` (the cells), `test_everywhere.py` and `test_windows_everywhere.py`
+(random nets of each kind).
 """
 
 from __future__ import annotations
@@ -52,17 +52,15 @@ def held(tables, expected, found, what: str) -> None:
         assert_equal_bits(np.array(want), np.asarray(have), f"{what}, output {name}", SEED)
 
 
-def cells():
-    """Every cell; those that take a firmware's build, but for the ones named above, are slow."""
-    for name in ROWS:
-        for bits in layer_matrix.WEIGHTS:
-            for engine in layer_matrix.ENGINES:
-                quick = engine in ("host", "C") or (engine, bits) == ("cortex-m4", 8)
-                marks = () if quick else (pytest.mark.slow,)
-                yield pytest.param(name, bits, engine, marks=marks, id=f"{name}-w{bits}-{engine}")
+CELLS = [
+    pytest.param(name, bits, engine, id=f"{name}-w{bits}-{engine}")
+    for name in ROWS
+    for bits in layer_matrix.WEIGHTS
+    for engine in layer_matrix.ENGINES
+]
 
 
-@pytest.mark.parametrize(("name", "bits", "engine"), cells())
+@pytest.mark.parametrize(("name", "bits", "engine"), CELLS)
 def test_every_cell_has_the_oracles_bits(name, bits, engine):
     tables, raw, outputs, trace, states = cell(name, bits)
     what = f"{name}, {bits}-bit weights, {engine}"
