@@ -76,6 +76,21 @@ static inline int32_t rtcore_sat32(int64_t v) {
     return (int32_t)v;
 }
 
+/* floor(acc / 2^shift), saturated to PRE: an accumulator with its rounding half included. shift 0..62, |acc| below 2^62. The row
+ * comes from two words: a shift of 64 bits by a variable is long where it is no instruction. */
+static inline int32_t rtcore_requantize(int64_t acc, int shift) {
+    const int32_t high = (int32_t)rtcore_asr64(acc, 32);
+    if (shift >= 32) {
+        return rtcore_asr32(high, shift - 32);
+    }
+    const int32_t row = (int32_t)(((uint32_t)acc >> shift) + ((uint32_t)high << 1 << (31 - shift)));
+    if (rtcore_asr32(high, shift) != rtcore_asr32(row, 31) || row == INT32_MIN) {
+        RTCORE_ON_SATURATE();
+        return high < 0 ? -INT32_MAX : INT32_MAX;
+    }
+    return row;
+}
+
 /* STATE to its ACT view */
 static inline int16_t rtcore_view(int32_t state) {
     const int32_t v = rtcore_asr32(state + (1 << (RTCORE_STATE_EXTRA - 1)), RTCORE_STATE_EXTRA);

@@ -6,9 +6,6 @@
 #ifndef RTCORE_WIDE_H
 #define RTCORE_WIDE_H
 
-/* floor(acc / 2^shift), saturated to PRE: an accumulator with its rounding half included. shift 0..62 */
-static inline int32_t rtcore_requantize(int64_t acc, int shift) { return rtcore_sat32(rtcore_asr64(acc, shift)); }
-
 #include "rtcore_product.h"
 
 /* s * v / 2^32 rounded half up, s a GATE, v any int32 */

@@ -4,20 +4,6 @@
 #ifndef RTCORE_WIDE_H
 #define RTCORE_WIDE_H
 
-/* floor(acc / 2^shift), saturated to PRE: an accumulator with its rounding half included. shift 0..62 */
-static inline int32_t rtcore_requantize(int64_t acc, int shift) {
-    const int32_t high = (int32_t)rtcore_asr64(acc, 32);
-    if (shift >= 32) {
-        return rtcore_asr32(high, shift - 32); /* above -2^31: |acc| is below 2^61 */
-    }
-    const int32_t row = (int32_t)((uint32_t)acc >> shift | (uint32_t)high << 1 << (31 - shift));
-    if (rtcore_asr32(high, shift) != rtcore_asr32(row, 31) || row == INT32_MIN) {
-        RTCORE_ON_SATURATE();
-        return high < 0 ? -INT32_MAX : INT32_MAX;
-    }
-    return row;
-}
-
 /* acc * mult / 2^shift rounded half up, saturated to PRE. mult 1..32767, shift 0..62. Two products: the upper half's may go
  * up by 16 - shift bits, and where that could leave 2^30 all of it is done in 64 bits. */
 static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int shift) {
