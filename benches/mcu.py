@@ -135,10 +135,7 @@ def measure(model: str, weight_bits: int, target: str, kernels: str) -> dict:
         if not all(np.array_equal(a, b) for a, b in zip(outputs, expected, strict=True)):
             raise RuntimeError(f"{model}, {weight_bits} bits, {target}, {kernels}: not the host's bits")
         if kernel:
-            function, arguments = (
-                kernel,
-                (*seen[kernel], engine.outputs[0][0]),
-            )  # the last: scratch, in the output's place
+            function, arguments = kernel, (*seen[kernel], engine.free, engine.outputs[0][0])  # the last: rows, scratch
         else:
             function = "net_step"
             arguments = (engine.state, *(address for address, _ in (*engine.inputs, *engine.outputs)))

@@ -40,6 +40,7 @@ MATRICES = {  # kind -> the members of its C struct that are matrices, the gates
     "conv_i16": (("matrix",), (1,), pack_conv),
     "depthwise_i16": (("",), (1,), pack_depthwise),  # "": its arrays are the struct's own
 }
+ROWS = {"rnn_i16": 8, "gru_i16": 24, "lstm_i16": 32}  # RTCORE_<kind>_ROWS
 GEOMETRY = " ".join(f"window.{name}" for name in WINDOW)
 STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the same names
     "dense_i16": "nb_inputs nb_neurons activation",
@@ -55,9 +56,9 @@ STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the sa
 # member of the layer in NAME_weights; other words are ints of the record.
 ARGUMENTS = {
     "dense_i16": "w y a",
-    "gru_i16": "w h view a scratch",
-    "lstm_i16": "w c view a scratch",
-    "rnn_i16": "w view a scratch",
+    "gru_i16": "w h view a rows scratch",
+    "lstm_i16": "w c view a rows scratch",
+    "rnn_i16": "w view a rows scratch",
     "conv_i16": "w y a scratch",
     "depthwise_i16": "w y a",
     "pool_i16": "w y a",
@@ -123,6 +124,7 @@ class Call:
     inputs: list[str]
     output: str
     scratch: int  # int16 elements that its call needs beside input, output and state
+    rows: int  # int32 elements, of a recurrent layer
     matrices: list[tuple[str, Packed, dict[str, str]]] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)  # member of its struct that is no matrix -> array
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -172,7 +174,8 @@ class Call:
             return f"RTCORE_ACTIVATION_{names[self.ints['activation']].upper()}"
         if name in SHAPE and (self.struct or self.arrays):
             return f"{self.macro}_{SHAPE[name]}"
-        fixed = {"w": f"&w->{self.id}", "y": self.output, "scratch": "st->scratch" if self.scratch else "NULL"}
+        fixed = {"w": f"&w->{self.id}", "y": self.output, "rows": "st->rows"}
+        fixed["scratch"] = "st->scratch" if self.scratch else "NULL"
         return fixed[name] if name in fixed else str(self.ints[name.removeprefix("window.")])
 
     @property
@@ -225,6 +228,7 @@ def call_of(
         inputs=[row(layer, f"pitch_{which}", places[x]) for which, x in zip("ab", layer.inputs, strict=False)],
         output=row(layer, "pitch_y", places[layer.output]),
         scratch=scratch_of(layer),
+        rows=ROWS.get(layer.kind, 0),
         parts=parts_of(layer, id_, macro),
     )
     if layer.kind in MATRICES:

@@ -156,7 +156,7 @@ def kernel_files(core: str = "portable") -> list[str]:
 
 def layer_ids(tables: Tables) -> dict[str, str]:
     """Layer name -> its C identifier: the member of NAME_weights and, for a recurrent layer, of NAME_state."""
-    ports = {"in", "out", "state", "arena", "scratch", "stack", "spec", "weights"}
+    ports = {"in", "out", "state", "arena", "rows", "scratch", "stack", "spec", "weights"}
     numbered = {f"{port}{k}" for port in ("in", "out", "state") for k in range(len(tables.tensors))}
     return identifiers([layer.name for layer in tables.layers], reserved=ports | numbered)
 
@@ -171,7 +171,7 @@ def footprint(tables: Tables, name: str = "net", core: str = "portable") -> tupl
         members += [array.id for array in call.arrays.values()]
         members += call.tables.values()
         found[layer.name] = sum(sizes.pop(member, 0) for member in dict.fromkeys(members))  # a shared one counts once
-    return found, 2 * context["scratch"]
+    return found, 4 * context["rows"] + 2 * context["scratch"]
 
 
 def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:
@@ -227,6 +227,7 @@ def _context(tables: Tables, name: str, digest: str, selftest: Golden | None, co
         "table_bytes": sum(array.nbytes for array in arrays),
         "arena": tables.arena,
         "scratch": max((call.scratch for call in calls), default=0),
+        "rows": max((call.rows for call in calls), default=0),
         "max_neurons": tables.max_neurons,
         "stack": STACK_BYTES,
         "kernels": [file for file in kernel_files(core) if file.endswith(".c")],

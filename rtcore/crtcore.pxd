@@ -10,6 +10,9 @@ cdef extern from "rtcore.h" nogil:
     enum:
         RTCORE_MAX_NEURONS
         RTCORE_SPEC_VERSION
+        RTCORE_RNN_ROWS
+        RTCORE_GRU_ROWS
+        RTCORE_LSTM_ROWS
 
     ctypedef struct rtcore_matrix_i16:
         const int8_t *w8
@@ -99,7 +102,7 @@ cdef extern from "rtcore.h" nogil:
 
     int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity)
     void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
-                             int16_t *scratch)
+                             int32_t *rows, int16_t *scratch)
 
     ctypedef struct rtcore_lstm_i16:
         rtcore_matrix_i16 input
@@ -118,7 +121,7 @@ cdef extern from "rtcore.h" nogil:
 
     int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity)
     void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
-                              int16_t *scratch)
+                              int32_t *rows, int16_t *scratch)
 
     ctypedef struct rtcore_rnn_i16:
         rtcore_matrix_i16 input
@@ -130,7 +133,8 @@ cdef extern from "rtcore.h" nogil:
         int state_frac
 
     int rtcore_rnn_i16_check(const rtcore_rnn_i16 *rnn, int capacity)
-    void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int16_t *scratch)
+    void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int32_t *rows,
+                             int16_t *scratch)
 
     void rtcore_state_i16_set(int32_t *wide, int16_t *view, const int16_t *values, int n)
     void rtcore_state_i16_view(int16_t *output, const int32_t *wide, int n)

@@ -2,13 +2,14 @@
 # Neighbours: gru_i16.pyx, csrc/rtcore_gru_i16.c.
 from libc.stdint cimport int16_t, int32_t
 
-from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_i16
+from rtcore.crtcore cimport RTCORE_GRU_ROWS, RTCORE_MAX_NEURONS, rtcore_gru_i16
 from rtcore.recurrent cimport Recurrent
 
 
 ctypedef struct GruI16Call:  # what one step's call needs beside its input and output
     const rtcore_gru_i16 *gru
     int32_t *state
+    int32_t *rows
     int16_t *scratch
 
 
@@ -17,4 +18,5 @@ cdef class GruI16(Recurrent):
     cdef GruI16Call call
     cdef int32_t states[RTCORE_MAX_NEURONS]
     cdef int16_t views[RTCORE_MAX_NEURONS]
+    cdef int32_t rows[RTCORE_GRU_ROWS]
     cdef int16_t scratch[RTCORE_MAX_NEURONS]

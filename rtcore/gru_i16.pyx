@@ -18,7 +18,7 @@ from rtcore.packing import pack_gru
 
 cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
     cdef GruI16Call *call = <GruI16Call *>layer
-    rtcore_gru_i16_step(call.gru, call.state, y, a, call.scratch)
+    rtcore_gru_i16_step(call.gru, call.state, y, a, call.rows, call.scratch)
 
 
 cdef class GruI16(Recurrent):
@@ -43,10 +43,12 @@ cdef class GruI16(Recurrent):
         self.hold_part(self.states, self.views)
         self.call.gru = &self.c
         self.call.state = self.states
+        self.call.rows = self.rows
         self.call.scratch = self.scratch
         set_call(&self.op, step, &self.call)
 
     cdef void poison(self, int byte) noexcept nogil:
+        memset(self.rows, byte, sizeof(self.rows))
         memset(self.scratch, byte, sizeof(self.scratch))
 
     def step(self, const int16_t[::1] x not None):
@@ -54,7 +56,7 @@ cdef class GruI16(Recurrent):
         if x.shape[0] != self.c.nb_inputs:
             raise ValueError(f"layer {self.table.name}: {x.shape[0]} inputs given, {self.c.nb_inputs} expected")
         with nogil:
-            rtcore_gru_i16_step(&self.c, self.states, self.views, &x[0], self.scratch)
+            rtcore_gru_i16_step(&self.c, self.states, self.views, &x[0], self.rows, self.scratch)
         return np.array(<int16_t[:self.size]>self.views)
 
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):

@@ -19,7 +19,7 @@ from rtcore.packing import pack_lstm, take_peepholes
 
 cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
     cdef LstmI16Call *call = <LstmI16Call *>layer
-    rtcore_lstm_i16_step(call.lstm, call.cell, y, a, call.scratch)
+    rtcore_lstm_i16_step(call.lstm, call.cell, y, a, call.rows, call.scratch)
 
 
 cdef class LstmI16(Recurrent):
@@ -55,10 +55,12 @@ cdef class LstmI16(Recurrent):
         self.hold_part(NULL, self.views)
         self.call.lstm = &self.c
         self.call.cell = self.cells
+        self.call.rows = self.rows
         self.call.scratch = self.scratch
         set_call(&self.op, step, &self.call)
 
     cdef void poison(self, int byte) noexcept nogil:
+        memset(self.rows, byte, sizeof(self.rows))
         memset(self.scratch, byte, sizeof(self.scratch))
 
     def step(self, const int16_t[::1] x not None):
@@ -66,7 +68,7 @@ cdef class LstmI16(Recurrent):
         if x.shape[0] != self.c.nb_inputs:
             raise ValueError(f"layer {self.table.name}: {x.shape[0]} inputs given, {self.c.nb_inputs} expected")
         with nogil:
-            rtcore_lstm_i16_step(&self.c, self.cells, self.views, &x[0], self.scratch)
+            rtcore_lstm_i16_step(&self.c, self.cells, self.views, &x[0], self.rows, self.scratch)
         return np.array(<int16_t[:self.c.nb_outputs]>self.views)
 
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):

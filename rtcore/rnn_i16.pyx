@@ -18,7 +18,7 @@ from rtcore.packing import pack_rnn
 
 cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
     cdef RnnI16Call *call = <RnnI16Call *>layer
-    rtcore_rnn_i16_step(call.rnn, y, a, call.scratch)
+    rtcore_rnn_i16_step(call.rnn, y, a, call.rows, call.scratch)
 
 
 cdef class RnnI16(Recurrent):
@@ -39,10 +39,12 @@ cdef class RnnI16(Recurrent):
         check(rtcore_rnn_i16_check(&self.c, RTCORE_MAX_NEURONS), f"layer {table.name}")
         self.hold_part(NULL, self.views)
         self.call.rnn = &self.c
+        self.call.rows = self.rows
         self.call.scratch = self.scratch
         set_call(&self.op, step, &self.call)
 
     cdef void poison(self, int byte) noexcept nogil:
+        memset(self.rows, byte, sizeof(self.rows))
         memset(self.scratch, byte, sizeof(self.scratch))
 
     def step(self, const int16_t[::1] x not None):
@@ -50,7 +52,7 @@ cdef class RnnI16(Recurrent):
         if x.shape[0] != self.c.nb_inputs:
             raise ValueError(f"layer {self.table.name}: {x.shape[0]} inputs given, {self.c.nb_inputs} expected")
         with nogil:
-            rtcore_rnn_i16_step(&self.c, self.views, &x[0], self.scratch)
+            rtcore_rnn_i16_step(&self.c, self.views, &x[0], self.rows, self.scratch)
         return np.array(<int16_t[:self.size]>self.views)
 
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):

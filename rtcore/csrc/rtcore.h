@@ -149,6 +149,11 @@ int rtcore_depthwise_i16_check(const rtcore_depthwise_i16 *layer);
 /* output: i16 [out_h][out_w][nb_neurons]; input: i16 [in_h][in_w][nb_inputs]; they must not overlap. */
 void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input);
 
+/* Elements of `rows`, the part of a recurrent layer's scratch that holds what its two matrices give four units. */
+#define RTCORE_RNN_ROWS 8
+#define RTCORE_GRU_ROWS 24
+#define RTCORE_LSTM_ROWS 32
+
 /* Gated recurrent unit, the wide recurrence of SPEC.md 5. Rows of both matrices come in groups of 4 units, gate by
  * gate: group 3b is update (z), 3b+1 reset (r), 3b+2 candidate (h) of units 4b..4b+3.
  * z, r requantize to Q(22 - gate_shift); the candidate's two sums to Q(22 - candidate_shift) for sigmoid and tanh,
@@ -169,9 +174,9 @@ typedef struct {
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity);
 /* state: i32 [nb_neurons], Q(state_frac + 15), -2^30..2^30; view: i16 [nb_neurons], Q(state_frac), the state rounded:
- * this is the layer's output, and what the next step's matrices read. scratch: i16 [nb_neurons], only for
- * reset_after 0 (else it may be NULL). input: i16 [nb_inputs], not overlapping the others. */
-void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+ * this is the layer's output, and what the next step's matrices read. rows: i32 [RTCORE_GRU_ROWS]; scratch: i16
+ * [nb_neurons], only for reset_after 0 (else it may be NULL). input: i16 [nb_inputs], not overlapping the others. */
+void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows,
                          int16_t *scratch);
 
 /* Long short-term memory, SPEC.md 5. Rows of input and recurrent come in groups of 4 units, gate by gate: group 4b is
@@ -197,8 +202,9 @@ typedef struct {
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity);
 /* cell: i32 [nb_neurons], Q(cell_frac + 15), -2^30..2^30. view: i16 [nb_outputs], Q(state_frac): the layer's output, and
- * what the next step's matrices read. scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not overlapping the others. */
-void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
+ * what the next step's matrices read. rows: i32 [RTCORE_LSTM_ROWS]; scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not
+ * overlapping the others. */
+void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input, int32_t *rows,
                           int16_t *scratch);
 
 /* h' = act(W x + b + R h + b'), act tanh or ReLU. Both matrices requantize to Q(22 - shift) for tanh, to
@@ -215,9 +221,10 @@ typedef struct {
 
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_rnn_i16_check(const rtcore_rnn_i16 *rnn, int capacity);
-/* view: i16 [nb_neurons], Q(state_frac): state and output. scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not
- * overlapping the others. */
-void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int16_t *scratch);
+/* view: i16 [nb_neurons], Q(state_frac): state and output. rows: i32 [RTCORE_RNN_ROWS]; scratch: i16 [nb_neurons]. input:
+ * i16 [nb_inputs], not overlapping the others. */
+void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int32_t *rows,
+                         int16_t *scratch);
 
 /* A part of a recurrent state from its int16 view (values, i16 [n]; NULL for zeros): wide (i32 [n], 15 bits more), the
  * kept view (i16 [n]), or both; what is NULL is not set. */

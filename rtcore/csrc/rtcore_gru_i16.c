@@ -77,30 +77,46 @@ RTCORE_OUTLINE static void other_units(const rtcore_gru_i16 *gru, int count, int
              gru->state_frac);
 }
 
-static void step_after(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x) {
+RTCORE_INLINE void after_units(const rtcore_gru_i16 *gru, int usual, int count, int32_t *state, const int32_t *rows) {
+    if (gru->gate_slope == 0 && rtcore_units4_gru(gru, count, state, rows)) {
+        return; /* a core's own way */
+    }
+    if (usual) {
+        usual_units(count, state, rows);
+    } else {
+        other_units(gru, count, state, rows);
+    }
+}
+
+static void view_of(const rtcore_gru_i16 *gru, const int32_t *state, int16_t *view) {
+    if (rtcore_units4_view(state, gru->nb_neurons, view)) {
+        return;
+    }
+    for (int i = 0; i < gru->nb_neurons; i++) {
+        view[i] = rtcore_view(state[i]);
+    }
+}
+
+RTCORE_OUTLINE static void step_after(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *x,
+                                      int32_t *rows) {
     const int usual = is_usual(gru);
-    int32_t rows[2 * 4 * GATES];
+    int32_t *units = state;
     int group = 0;
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
         rtcore_matrix_i16_rows(&gru->input, group, GATES, x, rows);
         rtcore_matrix_i16_rows(&gru->recurrent, group, GATES, view, rows + 4 * GATES);
-        if (gru->gate_slope == 0 && rtcore_units4_gru(gru, left < 4 ? left : 4, state, rows)) {
-            /* a core's own way */
-        } else if (usual) {
-            usual_units(left < 4 ? left : 4, state, rows);
-        } else {
-            other_units(gru, left < 4 ? left : 4, state, rows);
-        }
+        after_units(gru, usual, left < 4 ? left : 4, units, rows);
         group += GATES;
-        state += 4;
+        units += 4;
     }
+    view_of(gru, state, view);
 }
 
 /* not reset_after: the reset gate multiplies the state before R reads it, as `reset`, i16 [nb_neurons]. */
-RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state, const int16_t *view, const int16_t *x,
-                                       int16_t *reset) {
+RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *x,
+                                       int32_t *rows, int16_t *reset) {
     const int n = gru->nb_neurons;
-    int32_t z[4], a[4];
+    int32_t *const a = rows + 8;
     for (int first = 0; first < n; first += 4) {
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, GATES * (first / 4) + RESET, x, view, gru->gate_shift, a);
         if (gru->gate_slope == 0 && rtcore_units4_gru_reset(a, n - first, state + first, reset + first)) {
@@ -112,30 +128,25 @@ RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state
     }
     for (int first = 0; first < n; first += 4) {
         const int group = GATES * (first / 4);
-        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, z);
+        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, rows);
         rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + CANDIDATE, x, reset, gru->candidate_shift, a);
-        if (gru->gate_slope == 0 && rtcore_units4_gru_update(gru, n - first, state + first, z, a)) {
+        if (gru->gate_slope == 0 && rtcore_units4_gru_update(gru, n - first, state + first, rows, a)) {
             continue;
         }
         for (int k = 0; k < 4 && first + k < n; k++) {
             const int32_t other = candidate(gru->activation, gru->state_frac, a[k]);
-            state[first + k] = update(z[k], gru->gate_slope, state[first + k], other);
+            state[first + k] = update(rows[k], gru->gate_slope, state[first + k], other);
         }
     }
+    view_of(gru, state, view);
 }
 
-void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows,
                          int16_t *scratch) {
     if (gru->reset_after) {
-        step_after(gru, state, view, input);
+        step_after(gru, state, view, input, rows);
     } else {
-        step_before(gru, state, view, input, scratch);
-    }
-    if (rtcore_units4_view(state, gru->nb_neurons, view)) {
-        return;
-    }
-    for (int i = 0; i < gru->nb_neurons; i++) {
-        view[i] = rtcore_view(state[i]);
+        step_before(gru, state, view, input, rows, scratch);
     }
 }
 

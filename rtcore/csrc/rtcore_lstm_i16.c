@@ -57,56 +57,58 @@ RTCORE_INLINE int16_t hidden_of(int32_t o, int32_t c, int slope, int cell_frac, 
 
 /* The two halves of a gate that sees its cell: |weight * cell| is below 2^45 and the halves together are below 2^54, so
  * that the sum is exact before it saturates. peephole: of the gate's rows of the weights the unit's. */
-static int32_t seen(const rtcore_lstm_i16 *lstm, int peephole, int32_t a, int32_t b, int32_t cell) {
+RTCORE_OUTLINE static int32_t seen(const rtcore_lstm_i16 *lstm, int peephole, const int32_t *rows, int32_t cell) {
     const int64_t product = (int64_t)lstm->peephole_weights[peephole] * cell;
-    return rtcore_sat32(rtcore_scale_up((int64_t)a + b, lstm->gate_shift) +
+    return rtcore_sat32(rtcore_scale_up((int64_t)rows[0] + rows[4 * GATES], lstm->gate_shift) +
                         rtcore_rshift_round(product, lstm->peephole_shift[peephole]));
+}
+
+/* The pre-activation of a unit's gate, the `which`th of those that see their cells. rows: the gate's of the unit */
+RTCORE_INLINE int32_t pre_of(const rtcore_lstm_i16 *lstm, int which, int unit, const int32_t *rows, int32_t cell) {
+    return lstm->peephole_weights != NULL ? seen(lstm, which * lstm->nb_neurons + unit, rows, cell)
+                                          : rtcore_meet(rows[0], rows[4 * GATES], lstm->gate_shift);
 }
 
 /* 1 - sigmoid(a) = sigmoid(-a); some cores saturate to INT32_MIN */
 RTCORE_INLINE int32_t opposite(int32_t a) { return a == INT32_MIN ? INT32_MAX : -a; }
 
-/* Units first.., one to four: their pre-activations meet, their cells move on. a, b: i32 [GATES - coupled][4], rows of the
- * input and of the recurrent matrix. */
-RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int32_t *a,
-                                    const int32_t *b, int16_t *hidden) {
-    const int coupled = lstm->coupled, shift = lstm->gate_shift, slope = lstm->gate_slope;
-    const int candidate = 4 * (CANDIDATE - coupled), output = 4 * (OUTPUT - coupled);
-    const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
-    for (int unit = first; unit < first + count; unit++, a++, b++) {
-        const int sees = lstm->peephole_weights != NULL, n = lstm->nb_neurons;
+/* The cells of units first..end-1, at most four, move on. rows: i32 [2][GATES][4], of the input and of the recurrent matrix */
+RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int end, int32_t *cell, const int32_t *rows) {
+    for (int unit = first; unit < end; unit++, rows++) {
         const int32_t c = cell[unit];
-        const int32_t i = sees ? seen(lstm, unit, a[0], b[0], c) : rtcore_meet(a[0], b[0], shift);
-        const int32_t f = coupled ? opposite(i)
-                          : sees  ? seen(lstm, n + unit, a[4], b[4], c)
-                                  : rtcore_meet(a[4], b[4], shift);
-        const int32_t g = rtcore_meet(a[candidate], b[candidate], shift);
-        const int32_t next = next_cell(i, f, g, c, slope, lstm->cell_frac);
-        const int32_t o = sees ? seen(lstm, (2 - coupled) * n + unit, a[output], b[output], next)
-                               : rtcore_meet(a[output], b[output], shift);
-        cell[unit] = next;
-        hidden[unit] = hidden_of(o, next, slope, lstm->cell_frac, frac);
+        const int32_t i = pre_of(lstm, 0, unit, rows, c);
+        const int32_t f = lstm->coupled ? opposite(i) : pre_of(lstm, 1, unit, rows + 4 * FORGET, c);
+        const int32_t *const candidate = rows + 4 * (CANDIDATE - lstm->coupled);
+        const int32_t g = rtcore_meet(candidate[0], candidate[4 * GATES], lstm->gate_shift);
+        cell[unit] = next_cell(i, f, g, c, lstm->gate_slope, lstm->cell_frac);
     }
 }
 
-static void units(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell, const int16_t *view,
-                  const int16_t *input, int16_t *hidden) {
-    const int gates = GATES - lstm->coupled, group = gates * (first / 4);
-    int32_t rows[2 * 4 * GATES];
-    if (lstm->peephole_weights == NULL && lstm->gate_slope == 0 &&
-        rtcore_units4_lstm(lstm, first, count, cell, view, input, hidden)) {
-        return;
+/* What they give out. rows: of the output gate */
+RTCORE_OUTLINE static void outputs_of(const rtcore_lstm_i16 *lstm, int first, int end, const int32_t *cell,
+                                      const int32_t *rows, int16_t *hidden) {
+    const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
+    for (int unit = first; unit < end; unit++, rows++) {
+        const int32_t o = pre_of(lstm, 2 - lstm->coupled, unit, rows, cell[unit]);
+        hidden[unit] = hidden_of(o, cell[unit], lstm->gate_slope, lstm->cell_frac, frac);
     }
-    rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
-    rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, rows + 4 * GATES);
-    cells_of(lstm, first, count, cell, rows, rows + 4 * GATES, hidden);
 }
 
-void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
+void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input, int32_t *rows,
                           int16_t *scratch) {
-    const int n = lstm->nb_neurons;
+    const int n = lstm->nb_neurons, gates = GATES - lstm->coupled;
+    int group = 0;
     for (int first = 0; first < n; first += 4) {
-        units(lstm, first, n - first < 4 ? n - first : 4, cell, view, input, scratch);
+        const int end = n - first < 4 ? n : first + 4;
+        rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
+        rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, rows + 4 * GATES);
+        group += gates;
+        if (lstm->peephole_weights == NULL && lstm->gate_slope == 0 &&
+            rtcore_units4_lstm(lstm, end - first, cell + first, rows, scratch + first)) {
+            continue;
+        }
+        cells_of(lstm, first, end, cell, rows);
+        outputs_of(lstm, first, end, cell, rows + 4 * (gates - 1), scratch);
     }
     if (lstm->projection.nb_rows == 0) {
         for (int i = 0; i < n; i++) {
@@ -115,7 +117,6 @@ void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *v
         return;
     }
     for (int first = 0; first < lstm->nb_outputs; first += 4) {
-        int32_t rows[4];
         rtcore_matrix_i16_rows(&lstm->projection, first / 4, 1, scratch, rows);
         for (int k = 0; k < 4 && first + k < lstm->nb_outputs; k++) {
             view[first + k] = rtcore_sat16(rows[k]);

@@ -15,16 +15,16 @@ static int16_t activated(const rtcore_rnn_i16 *rnn, int32_t a) {
     return rtcore_sat16(rtcore_rshift_round(a > 0 ? a : 0, RTCORE_STATE_EXTRA));
 }
 
-void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int16_t *scratch) {
+void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int32_t *rows,
+                         int16_t *scratch) {
     const int n = rnn->nb_neurons;
     for (int first = 0; first < n; first += 4) {
-        int32_t a[4];
-        rtcore_matrix_i16_meet4(&rnn->input, &rnn->recurrent, first / 4, input, view, rnn->shift, a);
-        if (rtcore_units4_rnn(rnn, a, n - first, scratch + first)) {
+        rtcore_matrix_i16_meet4(&rnn->input, &rnn->recurrent, first / 4, input, view, rnn->shift, rows);
+        if (rtcore_units4_rnn(rnn, rows, n - first, scratch + first)) {
             continue;
         }
         for (int k = 0; k < 4 && first + k < n; k++) {
-            scratch[first + k] = activated(rnn, a[k]);
+            scratch[first + k] = activated(rnn, rows[k]);
         }
     }
     for (int i = 0; i < n; i++) {

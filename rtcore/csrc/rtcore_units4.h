@@ -42,10 +42,11 @@ static inline int rtcore_units4_gru_update(const rtcore_gru_i16 *gru, int count,
     return 0;
 }
 
-/* An LSTM without peepholes: cells of units first.., at most four, move on. hidden: i16, what they give out */
-static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell,
-                                     const int16_t *view, const int16_t *input, int16_t *hidden) {
-    (void)lstm, (void)first, (void)count, (void)cell, (void)view, (void)input, (void)hidden;
+/* An LSTM without peepholes: cells of at most four units move on. cell: i32 [count]; rows: i32 [2][4][4], of the input and of
+ * the recurrent matrix, i f g o, or coupled i g o; hidden: i16 [count], what they give out */
+static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int count, int32_t *cell, const int32_t *rows,
+                                     int16_t *hidden) {
+    (void)lstm, (void)count, (void)cell, (void)rows, (void)hidden;
     return 0;
 }
 

@@ -122,6 +122,7 @@ int main(void) {
         memcpy(&b, &a, sizeof a);
         memset(&a, 0x5A, sizeof a);
         memset(b.arena, 0xA5, sizeof b.arena);
+        memset(b.rows, 0xA5, sizeof b.rows);
         memset(b.scratch, 0xA5, sizeof b.scratch);
         for (int t = cut; t < T; t++) {
             CHECK(step_is(&b, t));

@@ -119,7 +119,7 @@ static inline void rtcore_update4(int32_t *state, int count, int32x4_t a, int32x
     vstrwq_p_s32(state, vaddq_s32(base, step), units);
 }
 
-static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+RTCORE_OUTLINE static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     const int32_t *const recurrent = rows + 12;
     const int32x4_t reset = rtcore_meet4(rows + 4, recurrent + 4, gru->gate_shift);
     const int32x4_t reread = rtcore_gated4(reset, vld1q_s32(recurrent + 8));
@@ -155,25 +155,21 @@ static inline int32x4_t rtcore_next_cell4(int32x4_t i, int32x4_t f, int32x4_t g,
     return vmaxq_s32(vminq_s32(next, vdupq_n_s32(RTCORE_STATE_ONE)), vdupq_n_s32(-RTCORE_STATE_ONE));
 }
 
-static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell,
-                                     const int16_t *view, const int16_t *input, int16_t *hidden) {
-    const int gates = 4 - lstm->coupled, group = gates * (first / 4), shift = lstm->gate_shift;
-    const int frac = lstm->projection.nb_rows > 0 ? 15 : lstm->state_frac;
+RTCORE_OUTLINE static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int count, int32_t *cell, const int32_t *rows,
+                                     int16_t *hidden) {
+    const int shift = lstm->gate_shift, frac = lstm->projection.nb_rows > 0 ? 15 : lstm->state_frac;
     const mve_pred16_t some = vctp32q((uint32_t)count);
-    int32_t rows[16], other[16]; /* i f g o, coupled i g o */
-    rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
-    rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, other);
-    const int32_t *const g = rows + 4 * (gates - 2), *const o = g + 4;
+    const int32_t *const other = rows + 16, *const g = rows + 4 * (2 - lstm->coupled), *const o = g + 4;
     const int32x4_t i = rtcore_meet4(rows, other, shift);
     const int32x4_t f = lstm->coupled ? vqnegq_s32(i) : rtcore_meet4(rows + 4, other + 4, shift);
-    const int32x4_t candidate = rtcore_meet4(g, other + (g - rows), shift);
-    const int32x4_t c = vldrwq_z_s32(cell + first, some);
+    const int32x4_t candidate = rtcore_meet4(g, g + 16, shift);
+    const int32x4_t c = vldrwq_z_s32(cell, some);
     const int32x4_t next = rtcore_next_cell4(i, f, candidate, c, 15 - lstm->cell_frac);
-    vstrwq_p_s32(cell + first, next, some);
+    vstrwq_p_s32(cell, next, some);
     const int32x4_t squashed =
         rtcore_tanh4(vqrshlq_n_s32(next, RTCORE_PRE_FRAC - RTCORE_STATE_EXTRA - lstm->cell_frac));
-    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(o, other + (o - rows), shift), squashed);
-    rtcore_store4(hidden + first, vrshlq_n_s32(out.high, frac - 30), count);
+    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(o, o + 16, shift), squashed);
+    rtcore_store4(hidden, vrshlq_n_s32(out.high, frac - 30), count);
     return 1;
 }
 
