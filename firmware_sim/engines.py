@@ -108,6 +108,7 @@ OUTPUT_REGISTER = {
     "rtcore_depthwise_i16_step": 1,
     "rtcore_pool_i16_step": 1,
     "rtcore_gru_i16_step": 2,
+    "rtcore_gru_i16_before_step": 2,
     "rtcore_lstm_i16_step": 2,
     "rtcore_rnn_i16_step": 1,
     "rtcore_delay_i16": 0,

@@ -51,12 +51,13 @@ STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the sa
     "depthwise_i16": f"{GEOMETRY} nb_inputs nb_neurons multiplier activation",
     "pool_i16": f"{GEOMETRY} n largest count_pad shift",
 }
-# The arguments of a kind's call: rtcore_<kind>_step for a kind with a struct, rtcore_<kind> for another. w is the
+# The arguments of a kernel's call: rtcore_<kernel>_step for a kind with a struct, rtcore_<kernel> for another. w is the
 # struct, a and b are inputs, y is the output, h, c and view are members of the layer's state; an array's name is a
 # member of the layer in NAME_weights; other words are ints of the record.
 ARGUMENTS = {
     "dense_i16": "w y a",
-    "gru_i16": "w h view a rows scratch",
+    "gru_i16": "w h view a rows",
+    "gru_i16_before": "w h view a rows scratch",
     "lstm_i16": "w c view a rows scratch",
     "rnn_i16": "w view a rows scratch",
     "conv_i16": "w y a scratch",
@@ -81,7 +82,7 @@ ARGUMENTS = {
     "delay_i16": "view a n frames",
 }
 FORMS = {name: getattr(streams, name) for name in ("W16_A64", "W8_A32", "BOUNDED", "ONE_LESS")}
-KINDS = ARGUMENTS.keys() | {"cell_i16", "begin_i16"}  # these two work on another layer's state
+KINDS = (ARGUMENTS.keys() - {"gru_i16_before"}) | {"cell_i16", "begin_i16"}  # these two work on another layer's state
 SHAPE = {"nb_inputs": "INPUTS", "nb_neurons": "NEURONS", "nb_outputs": "OUTPUTS", "n": "NEURONS"}  # and their macros
 
 
@@ -140,7 +141,7 @@ class Call:
     @property
     def shape(self) -> list[tuple[str, str]]:
         """The members of its struct that say what a call reads and writes, and their values in C."""
-        return [(name, value) for name, value in self.members if name in SHAPE or name.startswith("window.")]
+        return [(name, value) for name, value in self.members if name in (*SHAPE, "reset_after") or name.startswith("window.")]
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -159,7 +160,14 @@ class Call:
 
     @property
     def takes_scratch(self) -> bool:
-        return "scratch" in ARGUMENTS.get(self.kind, "").split()
+        """Whether its check asks how much scratch there is."""
+        return self.kind == "gru_i16" or "scratch" in ARGUMENTS.get(self.kind, "").split()
+
+    @property
+    def kernel(self) -> str:
+        """Its function, a kind's, or of a kind of which there are two the form's."""
+        before = self.kind == "gru_i16" and not self.ints["reset_after"]
+        return f"{self.kind}_before" if before else self.kind
 
     def word(self, name: str) -> str:
         """An argument of its call, or a member of its struct, in C."""
@@ -190,8 +198,8 @@ class Call:
                 pointers = f"{part.pointer('wide', self.owner)}, {part.pointer('view', self.owner)}"
                 calls.append(f"rtcore_state_i16_set({pointers}, {values}, {part.part.size});")
             return calls
-        words = ", ".join(self.word(name) for name in ARGUMENTS[self.kind].split())
-        calls = [f"rtcore_{self.kind}{'_step' if self.struct else ''}({words});"]
+        words = ", ".join(self.word(name) for name in ARGUMENTS[self.kernel].split())
+        calls = [f"rtcore_{self.kernel}{'_step' if self.struct else ''}({words});"]
         if self.parts and self.output != self.word("view"):
             calls.append(f"rtcore_rescale_i16({self.output}, {self.word('view')}, {self.parts[-1].part.size}, 0);")
         return calls

@@ -102,7 +102,9 @@ cdef extern from "rtcore.h" nogil:
 
     int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity)
     void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
-                             int32_t *rows, int16_t *scratch)
+                             int32_t *rows)
+    void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+                                    int32_t *rows, int16_t *scratch)
 
     ctypedef struct rtcore_lstm_i16:
         rtcore_matrix_i16 input

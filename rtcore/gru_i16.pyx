@@ -8,7 +8,7 @@ import numpy as np
 from libc.stdint cimport int16_t
 from libc.string cimport memset
 
-from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_i16_check, rtcore_gru_i16_step
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, rtcore_gru_i16_before_step, rtcore_gru_i16_check, rtcore_gru_i16_step
 from rtcore.layer cimport check_width, hold_matrix, set_call, sums_of
 from rtcore.recurrent cimport Recurrent
 
@@ -18,7 +18,10 @@ from rtcore.packing import pack_gru
 
 cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
     cdef GruI16Call *call = <GruI16Call *>layer
-    rtcore_gru_i16_step(call.gru, call.state, y, a, call.rows, call.scratch)
+    if call.gru.reset_after:
+        rtcore_gru_i16_step(call.gru, call.state, y, a, call.rows)
+    else:
+        rtcore_gru_i16_before_step(call.gru, call.state, y, a, call.rows, call.scratch)
 
 
 cdef class GruI16(Recurrent):
@@ -56,7 +59,7 @@ cdef class GruI16(Recurrent):
         if x.shape[0] != self.c.nb_inputs:
             raise ValueError(f"layer {self.table.name}: {x.shape[0]} inputs given, {self.c.nb_inputs} expected")
         with nogil:
-            rtcore_gru_i16_step(&self.c, self.states, self.views, &x[0], self.rows, self.scratch)
+            step(&self.call, &x[0], NULL, self.views)
         return np.array(<int16_t[:self.size]>self.views)
 
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):

@@ -174,10 +174,12 @@ typedef struct {
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity);
 /* state: i32 [nb_neurons], Q(state_frac + 15), -2^30..2^30; view: i16 [nb_neurons], Q(state_frac), the state rounded:
- * this is the layer's output, and what the next step's matrices read. rows: i32 [RTCORE_GRU_ROWS]; scratch: i16
- * [nb_neurons], only for reset_after 0 (else it may be NULL). input: i16 [nb_inputs], not overlapping the others. */
-void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows,
-                         int16_t *scratch);
+ * this is the layer's output, and what the next step's matrices read. rows: i32 [RTCORE_GRU_ROWS]; input: i16
+ * [nb_inputs], not overlapping the others. For reset_after 1. */
+void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows);
+/* The same for reset_after 0. scratch: i16 [nb_neurons]. */
+void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+                                int32_t *rows, int16_t *scratch);
 
 /* Long short-term memory, SPEC.md 5. Rows of input and recurrent come in groups of 4 units, gate by gate: group 4b is
  * input (i), 4b+1 forget (f), 4b+2 candidate (g), 4b+3 output (o) of units 4b..4b+3, all requantized to

@@ -2,15 +2,17 @@
  * Neighbours: rtcore_matrix_i16.h (the rows and their activations). */
 #include "rtcore_matrix_i16.h"
 
-enum { GROUPS = 3 }; /* of four rows, at a time */
+enum { GROUPS = 2 }; /* of four rows, at a time */
 
 void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input) {
-    const int n = layer->nb_neurons;
-    for (int first = 0; first < n; first += 4 * GROUPS) {
-        int32_t rows[4 * GROUPS];
-        const int count = n - first < 4 * GROUPS ? n - first : 4 * GROUPS;
-        rtcore_matrix_i16_rows(&layer->matrix, first / 4, (count + 3) / 4, input, rows);
-        rtcore_matrix_i16_activate(output + first, rows, count, layer->activation);
+    int32_t rows[4 * GROUPS];
+    int group = 0;
+    for (int left = layer->nb_neurons; left > 0; left -= 4 * GROUPS) {
+        const int count = left < 4 * GROUPS ? left : 4 * GROUPS;
+        rtcore_matrix_i16_rows(&layer->matrix, group, (count + 3) / 4, input, rows);
+        rtcore_matrix_i16_activate(output, rows, count, layer->activation);
+        output += 4 * GROUPS;
+        group += GROUPS;
     }
 }
 

@@ -48,44 +48,34 @@ RTCORE_INLINE int32_t update(int32_t a, int32_t slope, int32_t h, int32_t n) {
 }
 
 /* One to four units: their pre-activations meet, their states move on. rows: i32 [2][3][4], of the input and of the
- * recurrent matrix, z r h. reset_after: the reset gate multiplies R h + b. */
-RTCORE_INLINE void units_of(int count, int32_t *state, const int32_t *rows, int gate_shift, int candidate_shift,
-                            int gate_slope, int activation, int state_frac) {
+ * recurrent matrix, z r h; the reset gate multiplies R h + b. usual: of the form that most nets have, for which a compiler
+ * drops what looks at the form. */
+RTCORE_INLINE void units_after(const rtcore_gru_i16 *gru, int usual, int count, int32_t *state, const int32_t *rows) {
     do {
+        const int gate_shift = usual ? 0 : gru->gate_shift, candidate_shift = usual ? 0 : gru->candidate_shift;
+        const int slope = usual ? 0 : gru->gate_slope, frac = usual ? 15 : gru->state_frac;
+        const int activation = usual ? RTCORE_ACTIVATION_TANH : gru->activation;
         const int32_t reset = rtcore_meet(rows[4 * RESET], rows[4 * (GATES + RESET)], gate_shift);
-        const int32_t reread = gated(reset, gate_slope, rows[4 * (GATES + CANDIDATE)]);
+        const int32_t reread = gated(reset, slope, rows[4 * (GATES + CANDIDATE)]);
         const int32_t a = rtcore_meet(rows[4 * CANDIDATE], reread, candidate_shift);
         const int32_t z = rtcore_meet(rows[4 * UPDATE], rows[4 * (GATES + UPDATE)], gate_shift);
-        *state = update(z, gate_slope, *state, candidate(activation, state_frac, a));
+        *state = update(z, slope, *state, candidate(activation, frac, a));
         rows++;
         state++;
     } while (--count > 0);
 }
 
-/* The form that most nets have, whose units go through a loop that need not look at its parameters. */
 static int is_usual(const rtcore_gru_i16 *gru) {
     return gru->activation == RTCORE_ACTIVATION_TANH && gru->state_frac == 15 &&
            (gru->gate_shift | gru->candidate_shift | gru->gate_slope) == 0;
 }
 
-RTCORE_OUTLINE static void usual_units(int count, int32_t *state, const int32_t *rows) {
-    units_of(count, state, rows, 0, 0, 0, RTCORE_ACTIVATION_TANH, 15);
+RTCORE_OUTLINE static void usual_units(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    units_after(gru, 1, count, state, rows);
 }
 
 RTCORE_OUTLINE static void other_units(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
-    units_of(count, state, rows, gru->gate_shift, gru->candidate_shift, gru->gate_slope, gru->activation,
-             gru->state_frac);
-}
-
-RTCORE_INLINE void after_units(const rtcore_gru_i16 *gru, int usual, int count, int32_t *state, const int32_t *rows) {
-    if (gru->gate_slope == 0 && rtcore_units4_gru(gru, count, state, rows)) {
-        return; /* a core's own way */
-    }
-    if (usual) {
-        usual_units(count, state, rows);
-    } else {
-        other_units(gru, count, state, rows);
-    }
+    units_after(gru, 0, count, state, rows);
 }
 
 static void view_of(const rtcore_gru_i16 *gru, const int32_t *state, int16_t *view) {
@@ -97,57 +87,79 @@ static void view_of(const rtcore_gru_i16 *gru, const int32_t *state, int16_t *vi
     }
 }
 
-RTCORE_OUTLINE static void step_after(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *x,
-                                      int32_t *rows) {
+void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows) {
     const int usual = is_usual(gru);
     int32_t *units = state;
     int group = 0;
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
-        rtcore_matrix_i16_rows(&gru->input, group, GATES, x, rows);
+        rtcore_matrix_i16_rows(&gru->input, group, GATES, input, rows);
         rtcore_matrix_i16_rows(&gru->recurrent, group, GATES, view, rows + 4 * GATES);
-        after_units(gru, usual, left < 4 ? left : 4, units, rows);
+        if (gru->gate_slope == 0 && rtcore_units4_gru(gru, left < 4 ? left : 4, units, rows)) {
+            /* a core's own way */
+        } else if (usual) {
+            usual_units(gru, left < 4 ? left : 4, units, rows);
+        } else {
+            other_units(gru, left < 4 ? left : 4, units, rows);
+        }
         group += GATES;
         units += 4;
     }
     view_of(gru, state, view);
 }
 
-/* not reset_after: the reset gate multiplies the state before R reads it, as `reset`, i16 [nb_neurons]. */
-RTCORE_OUTLINE static void step_before(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *x,
-                                       int32_t *rows, int16_t *reset) {
-    const int n = gru->nb_neurons;
-    int32_t *const a = rows + 8;
-    for (int first = 0; first < n; first += 4) {
-        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, GATES * (first / 4) + RESET, x, view, gru->gate_shift, a);
-        if (gru->gate_slope == 0 && rtcore_units4_gru_reset(a, n - first, state + first, reset + first)) {
-            continue;
-        }
-        for (int k = 0; k < 4 && first + k < n; k++) {
-            reset[first + k] = gated_view(a[k], gru->gate_slope, state[first + k]);
-        }
-    }
-    for (int first = 0; first < n; first += 4) {
-        const int group = GATES * (first / 4);
-        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + UPDATE, x, view, gru->gate_shift, rows);
-        rtcore_matrix_i16_meet4(&gru->input, &gru->recurrent, group + CANDIDATE, x, reset, gru->candidate_shift, a);
-        if (gru->gate_slope == 0 && rtcore_units4_gru_update(gru, n - first, state + first, rows, a)) {
-            continue;
-        }
-        for (int k = 0; k < 4 && first + k < n; k++) {
-            const int32_t other = candidate(gru->activation, gru->state_frac, a[k]);
-            state[first + k] = update(rows[k], gru->gate_slope, state[first + k], other);
-        }
-    }
-    view_of(gru, state, view);
+/* One to four states as the candidate's matrix reads them. rows: i32 [2][4] of the reset gate */
+RTCORE_OUTLINE static void units_reset(const rtcore_gru_i16 *gru, int count, const int32_t *state, const int32_t *rows,
+                                       int16_t *reset) {
+    do {
+        const int32_t a = rtcore_meet(rows[0], rows[4], gru->gate_shift);
+        *reset++ = gated_view(a, gru->gate_slope, *state++);
+        rows++;
+    } while (--count > 0);
 }
 
-void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows,
-                         int16_t *scratch) {
-    if (gru->reset_after) {
-        step_after(gru, state, view, input, rows);
-    } else {
-        step_before(gru, state, view, input, rows, scratch);
+/* One to four states move on. rows: i32 [2][4] of the update gate, then of the candidate */
+RTCORE_OUTLINE static void units_before(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    do {
+        const int32_t z = rtcore_meet(rows[0], rows[4], gru->gate_shift);
+        const int32_t a = rtcore_meet(rows[8], rows[12], gru->candidate_shift);
+        *state = update(z, gru->gate_slope, *state, candidate(gru->activation, gru->state_frac, a));
+        rows++;
+        state++;
+    } while (--count > 0);
+}
+
+/* rows: i32 [2][4], of a group of the input and of the recurrent matrix */
+static void both_rows(const rtcore_gru_i16 *gru, int group, const int16_t *x, const int16_t *view, int32_t *rows) {
+    rtcore_matrix_i16_rows(&gru->input, group, 1, x, rows);
+    rtcore_matrix_i16_rows(&gru->recurrent, group, 1, view, rows + 4);
+}
+
+void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+                                int32_t *rows, int16_t *scratch) {
+    const int32_t *reset = state;
+    int16_t *to = scratch;
+    int group = RESET;
+    for (int left = gru->nb_neurons; left > 0; left -= 4) {
+        both_rows(gru, group, input, view, rows);
+        if (gru->gate_slope != 0 || !rtcore_units4_gru_reset(gru, left < 4 ? left : 4, reset, rows, to)) {
+            units_reset(gru, left < 4 ? left : 4, reset, rows, to);
+        }
+        group += GATES;
+        reset += 4;
+        to += 4;
     }
+    int32_t *units = state;
+    group = UPDATE;
+    for (int left = gru->nb_neurons; left > 0; left -= 4) {
+        both_rows(gru, group, input, view, rows);
+        both_rows(gru, group + CANDIDATE, input, scratch, rows + 8);
+        if (gru->gate_slope != 0 || !rtcore_units4_gru_before(gru, left < 4 ? left : 4, units, rows)) {
+            units_before(gru, left < 4 ? left : 4, units, rows);
+        }
+        group += GATES;
+        units += 4;
+    }
+    view_of(gru, state, view);
 }
 
 int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity) {

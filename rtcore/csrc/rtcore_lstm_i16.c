@@ -72,9 +72,11 @@ RTCORE_INLINE int32_t pre_of(const rtcore_lstm_i16 *lstm, int which, int unit, c
 /* 1 - sigmoid(a) = sigmoid(-a); some cores saturate to INT32_MIN */
 RTCORE_INLINE int32_t opposite(int32_t a) { return a == INT32_MIN ? INT32_MAX : -a; }
 
-/* The cells of units first..end-1, at most four, move on. rows: i32 [2][GATES][4], of the input and of the recurrent matrix */
-RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int end, int32_t *cell, const int32_t *rows) {
-    for (int unit = first; unit < end; unit++, rows++) {
+/* The cells of units first.., one to four, move on. rows: i32 [2][GATES][4], of the input and of the recurrent matrix */
+RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell,
+                                    const int32_t *rows) {
+    const int32_t *const end = rows + count;
+    for (int unit = first; rows != end; unit++, rows++) {
         const int32_t c = cell[unit];
         const int32_t i = pre_of(lstm, 0, unit, rows, c);
         const int32_t f = lstm->coupled ? opposite(i) : pre_of(lstm, 1, unit, rows + 4 * FORGET, c);
@@ -84,34 +86,42 @@ RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int 
     }
 }
 
-/* What they give out. rows: of the output gate */
-RTCORE_OUTLINE static void outputs_of(const rtcore_lstm_i16 *lstm, int first, int end, const int32_t *cell,
+/* What they give out. rows: those from the output gate on */
+RTCORE_OUTLINE static void outputs_of(const rtcore_lstm_i16 *lstm, int first, int count, const int32_t *cell,
                                       const int32_t *rows, int16_t *hidden) {
     const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
-    for (int unit = first; unit < end; unit++, rows++) {
+    const int32_t *const end = rows + count;
+    for (int unit = first; rows != end; unit++, rows++) {
         const int32_t o = pre_of(lstm, 2 - lstm->coupled, unit, rows, cell[unit]);
         hidden[unit] = hidden_of(o, cell[unit], lstm->gate_slope, lstm->cell_frac, frac);
     }
 }
 
+/* Both, in a core's own way where it has one. */
+static void units_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, const int32_t *rows, int16_t *hidden) {
+    const int left = lstm->nb_neurons - first, count = left < 4 ? left : 4;
+    const int plain = lstm->peephole_weights == NULL && lstm->gate_slope == 0;
+    const int32_t *const output = rows + 4 * (OUTPUT - lstm->coupled);
+    if (!plain || !rtcore_units4_cells(lstm, count, cell + first, rows)) {
+        cells_of(lstm, first, count, cell, rows);
+    }
+    if (!plain || !rtcore_units4_outputs(lstm, count, cell + first, output, hidden + first)) {
+        outputs_of(lstm, first, count, cell, output, hidden);
+    }
+}
+
 void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input, int32_t *rows,
                           int16_t *scratch) {
-    const int n = lstm->nb_neurons, gates = GATES - lstm->coupled;
+    const int gates = GATES - lstm->coupled;
     int group = 0;
-    for (int first = 0; first < n; first += 4) {
-        const int end = n - first < 4 ? n : first + 4;
+    for (int first = 0; first < lstm->nb_neurons; first += 4) {
         rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
         rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, rows + 4 * GATES);
         group += gates;
-        if (lstm->peephole_weights == NULL && lstm->gate_slope == 0 &&
-            rtcore_units4_lstm(lstm, end - first, cell + first, rows, scratch + first)) {
-            continue;
-        }
-        cells_of(lstm, first, end, cell, rows);
-        outputs_of(lstm, first, end, cell, rows + 4 * (gates - 1), scratch);
+        units_of(lstm, first, cell, rows, scratch);
     }
     if (lstm->projection.nb_rows == 0) {
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < lstm->nb_neurons; i++) {
             view[i] = scratch[i];
         }
         return;

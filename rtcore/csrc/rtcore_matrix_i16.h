@@ -18,17 +18,6 @@ void rtcore_matrix_i16_rows(const rtcore_matrix_i16 *matrix, int group, int coun
 void rtcore_matrix_i16_tables_rows(const rtcore_matrix_i16 *matrix, int group, int count, const int16_t *input,
                                    int32_t *rows);
 
-/* rows: i32 [8], of which four are the rows 4*group.. of an input and of a recurrent matrix, which meet:
- * (W x + R view) * 2^shift as PRE. */
-static inline void rtcore_matrix_i16_meet4(const rtcore_matrix_i16 *input, const rtcore_matrix_i16 *recurrent,
-                                           int group, const int16_t *x, const int16_t *view, int shift, int32_t *rows) {
-    rtcore_matrix_i16_rows(input, group, 1, x, rows);
-    rtcore_matrix_i16_rows(recurrent, group, 1, view, rows + 4);
-    for (int k = 0; k < 4; k++) {
-        rows[k] = rtcore_meet(rows[k], rows[4 + k], shift);
-    }
-}
-
 /* sums: i64 [4], the exact accumulators of the same rows before requantization: what the overflow proof is about. */
 void rtcore_matrix_i16_sums4(const rtcore_matrix_i16 *matrix, int group, const int16_t *input, int64_t *sums);
 

@@ -15,16 +15,23 @@ static int16_t activated(const rtcore_rnn_i16 *rnn, int32_t a) {
     return rtcore_sat16(rtcore_rshift_round(a > 0 ? a : 0, RTCORE_STATE_EXTRA));
 }
 
+/* What one to four units come to. rows: i32 [2][4], of the input and of the recurrent matrix */
+RTCORE_OUTLINE static void units_of(const rtcore_rnn_i16 *rnn, int count, const int32_t *rows, int16_t *output) {
+    do {
+        *output++ = activated(rnn, rtcore_meet(rows[0], rows[4], rnn->shift));
+        rows++;
+    } while (--count > 0);
+}
+
 void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int32_t *rows,
                          int16_t *scratch) {
     const int n = rnn->nb_neurons;
     for (int first = 0; first < n; first += 4) {
-        rtcore_matrix_i16_meet4(&rnn->input, &rnn->recurrent, first / 4, input, view, rnn->shift, rows);
-        if (rtcore_units4_rnn(rnn, rows, n - first, scratch + first)) {
-            continue;
-        }
-        for (int k = 0; k < 4 && first + k < n; k++) {
-            scratch[first + k] = activated(rnn, rows[k]);
+        const int count = n - first < 4 ? n - first : 4;
+        rtcore_matrix_i16_rows(&rnn->input, first / 4, 1, input, rows);
+        rtcore_matrix_i16_rows(&rnn->recurrent, first / 4, 1, view, rows + 4);
+        if (!rtcore_units4_rnn(rnn, count, rows, scratch + first)) {
+            units_of(rnn, count, rows, scratch + first);
         }
     }
     for (int i = 0; i < n; i++) {

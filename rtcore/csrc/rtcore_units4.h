@@ -28,31 +28,38 @@ static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_
     return 0;
 }
 
-/* A GRU that resets before: states of at most four units as the candidate's matrix reads them. a: i32 [4] of the reset
- * gate, PRE; reset: i16 [count] */
-static inline int rtcore_units4_gru_reset(const int32_t *a, int count, const int32_t *state, int16_t *reset) {
-    (void)a, (void)count, (void)state, (void)reset;
+/* A GRU that resets before: states of at most four units as the candidate's matrix reads them. rows: i32 [2][4], of the
+ * input and of the recurrent matrix; reset: i16 [count] */
+static inline int rtcore_units4_gru_reset(const rtcore_gru_i16 *gru, int count, const int32_t *state,
+                                          const int32_t *rows, int16_t *reset) {
+    (void)gru, (void)count, (void)state, (void)rows, (void)reset;
     return 0;
 }
 
-/* The same: states move on. z, a: i32 [4] of the update gate and of the candidate, PRE */
-static inline int rtcore_units4_gru_update(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *z,
-                                           const int32_t *a) {
-    (void)gru, (void)count, (void)state, (void)z, (void)a;
+/* The same: states move on. rows: i32 [2][4] of the update gate, then of the candidate */
+static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+    (void)gru, (void)count, (void)state, (void)rows;
     return 0;
 }
 
 /* An LSTM without peepholes: cells of at most four units move on. cell: i32 [count]; rows: i32 [2][4][4], of the input and of
- * the recurrent matrix, i f g o, or coupled i g o; hidden: i16 [count], what they give out */
-static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int count, int32_t *cell, const int32_t *rows,
-                                     int16_t *hidden) {
+ * the recurrent matrix, i f g o, or coupled i g o */
+static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int count, int32_t *cell, const int32_t *rows) {
+    (void)lstm, (void)count, (void)cell, (void)rows;
+    return 0;
+}
+
+/* The same: what they give out, hidden: i16 [count]. rows: those from o on */
+static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int count, const int32_t *cell, const int32_t *rows,
+                                        int16_t *hidden) {
     (void)lstm, (void)count, (void)cell, (void)rows, (void)hidden;
     return 0;
 }
 
-/* An RNN, tanh or ReLU: output: i16 [count], at most four; a: i32 [4], PRE */
-static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, const int32_t *a, int count, int16_t *output) {
-    (void)rnn, (void)a, (void)count, (void)output;
+/* An RNN, tanh or ReLU: what at most four units come to, output: i16 [count]. rows: i32 [2][4], of the input and of the
+ * recurrent matrix */
+static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, int count, const int32_t *rows, int16_t *output) {
+    (void)rnn, (void)count, (void)rows, (void)output;
     return 0;
 }
 

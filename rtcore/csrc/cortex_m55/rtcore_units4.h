@@ -129,17 +129,19 @@ RTCORE_OUTLINE static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, in
     return 1;
 }
 
-static inline int rtcore_units4_gru_reset(const int32_t *a, int count, const int32_t *state, int16_t *reset) {
+RTCORE_OUTLINE static inline int rtcore_units4_gru_reset(const rtcore_gru_i16 *gru, int count, const int32_t *state,
+                                                         const int32_t *rows, int16_t *reset) {
     const int32x4_t h = vldrwq_z_s32(state, vctp32q((uint32_t)count));
-    const rtcore_product4 product = rtcore_sigmoid_product4(vld1q_s32(a), h);
+    const rtcore_product4 product = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 4, gru->gate_shift), h);
     rtcore_store4(reset, vrshrq_n_s32(product.high, RTCORE_STATE_EXTRA), count);
     return 1;
 }
 
-static inline int rtcore_units4_gru_update(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *z,
-                                           const int32_t *a) {
-    const int32x4_t n = rtcore_candidate4(gru->activation, gru->state_frac, vld1q_s32(a));
-    rtcore_update4(state, count, vld1q_s32(z), n);
+RTCORE_OUTLINE static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count, int32_t *state,
+                                                          const int32_t *rows) {
+    const int32x4_t a = rtcore_meet4(rows + 8, rows + 12, gru->candidate_shift);
+    const int32x4_t n = rtcore_candidate4(gru->activation, gru->state_frac, a);
+    rtcore_update4(state, count, rtcore_meet4(rows, rows + 4, gru->gate_shift), n);
     return 1;
 }
 
@@ -155,26 +157,31 @@ static inline int32x4_t rtcore_next_cell4(int32x4_t i, int32x4_t f, int32x4_t g,
     return vmaxq_s32(vminq_s32(next, vdupq_n_s32(RTCORE_STATE_ONE)), vdupq_n_s32(-RTCORE_STATE_ONE));
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_lstm(const rtcore_lstm_i16 *lstm, int count, int32_t *cell, const int32_t *rows,
-                                     int16_t *hidden) {
-    const int shift = lstm->gate_shift, frac = lstm->projection.nb_rows > 0 ? 15 : lstm->state_frac;
+RTCORE_OUTLINE static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int count, int32_t *cell,
+                                                     const int32_t *rows) {
+    const int shift = lstm->gate_shift;
     const mve_pred16_t some = vctp32q((uint32_t)count);
-    const int32_t *const other = rows + 16, *const g = rows + 4 * (2 - lstm->coupled), *const o = g + 4;
-    const int32x4_t i = rtcore_meet4(rows, other, shift);
-    const int32x4_t f = lstm->coupled ? vqnegq_s32(i) : rtcore_meet4(rows + 4, other + 4, shift);
-    const int32x4_t candidate = rtcore_meet4(g, g + 16, shift);
+    const int32_t *const g = rows + 4 * (2 - lstm->coupled);
+    const int32x4_t i = rtcore_meet4(rows, rows + 16, shift);
+    const int32x4_t f = lstm->coupled ? vqnegq_s32(i) : rtcore_meet4(rows + 4, rows + 20, shift);
     const int32x4_t c = vldrwq_z_s32(cell, some);
-    const int32x4_t next = rtcore_next_cell4(i, f, candidate, c, 15 - lstm->cell_frac);
-    vstrwq_p_s32(cell, next, some);
-    const int32x4_t squashed =
-        rtcore_tanh4(vqrshlq_n_s32(next, RTCORE_PRE_FRAC - RTCORE_STATE_EXTRA - lstm->cell_frac));
-    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(o, o + 16, shift), squashed);
+    vstrwq_p_s32(cell, rtcore_next_cell4(i, f, rtcore_meet4(g, g + 16, shift), c, 15 - lstm->cell_frac), some);
+    return 1;
+}
+
+RTCORE_OUTLINE static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int count, const int32_t *cell,
+                                                       const int32_t *rows, int16_t *hidden) {
+    const int frac = lstm->projection.nb_rows > 0 ? 15 : lstm->state_frac;
+    const int32x4_t c = vldrwq_z_s32(cell, vctp32q((uint32_t)count));
+    const int32x4_t squashed = rtcore_tanh4(vqrshlq_n_s32(c, RTCORE_PRE_FRAC - RTCORE_STATE_EXTRA - lstm->cell_frac));
+    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 16, lstm->gate_shift), squashed);
     rtcore_store4(hidden, vrshlq_n_s32(out.high, frac - 30), count);
     return 1;
 }
 
-static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, const int32_t *a, int count, int16_t *output) {
-    const int32x4_t pre = vld1q_s32(a);
+RTCORE_OUTLINE static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, int count, const int32_t *rows,
+                                                   int16_t *output) {
+    const int32x4_t pre = rtcore_meet4(rows, rows + 4, rnn->shift);
     if (rnn->activation == RTCORE_ACTIVATION_TANH) {
         rtcore_store4(output, vrshlq_n_s32(rtcore_tanh4(pre), rnn->state_frac - 30), count);
     } else {
