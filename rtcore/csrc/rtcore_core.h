@@ -7,10 +7,11 @@
 #define RTCORE_CORE_H
 
 /* Before functions that a core wants inlined, or with their registers to themselves. */
-#define RTCORE_INLINE static inline
 #if defined(__GNUC__)
+#define RTCORE_INLINE static inline __attribute__((always_inline))
 #define RTCORE_OUTLINE __attribute__((noinline))
 #else
+#define RTCORE_INLINE static inline
 #define RTCORE_OUTLINE
 #endif
 
