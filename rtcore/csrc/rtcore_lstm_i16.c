@@ -55,66 +55,79 @@ RTCORE_INLINE int16_t hidden_of(int32_t o, int32_t c, int slope, int cell_frac, 
     return rtcore_sat16(rtcore_round32((int32_t)rtcore_asr64(product, 32), 30 - frac));
 }
 
-/* The two halves of a gate that sees its cell: |weight * cell| is below 2^45 and the halves together are below 2^54, so
- * that the sum is exact before it saturates. peephole: of the gate's rows of the weights the unit's. */
-RTCORE_OUTLINE static int32_t seen(const rtcore_lstm_i16 *lstm, int peephole, const int32_t *rows, int32_t cell) {
-    const int64_t product = (int64_t)lstm->peephole_weights[peephole] * cell;
-    return rtcore_sat32(rtcore_scale_up((int64_t)rows[0] + rows[4 * GATES], lstm->gate_shift) +
-                        rtcore_rshift_round(product, lstm->peephole_shift[peephole]));
+/* Where a block of units that begins at `first` ends. */
+static int end_of(const rtcore_lstm_i16 *lstm, int first) {
+    return lstm->nb_neurons - first < 4 ? lstm->nb_neurons : first + 4;
 }
 
-/* The pre-activation of a unit's gate, the `which`th of those that see their cells. rows: the gate's of the unit */
-RTCORE_INLINE int32_t pre_of(const rtcore_lstm_i16 *lstm, int which, int unit, const int32_t *rows, int32_t cell) {
-    return lstm->peephole_weights != NULL ? seen(lstm, which * lstm->nb_neurons + unit, rows, cell)
-                                          : rtcore_meet(rows[0], rows[4 * GATES], lstm->gate_shift);
+/* The halves of a gate that sees its cells meet, with shift and peephole: what is left to meet is nothing, and no shift.
+ * |weight * cell| is below 2^45 and the halves together are below 2^54, so that the sum is exact before it saturates.
+ * gate: of those that see cells, and rows begin with its own. */
+RTCORE_OUTLINE static void see(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell, int32_t *rows, int gate) {
+    for (const int end = end_of(lstm, first); first < end; first++) {
+        const int peephole = gate * lstm->nb_neurons + first;
+        const int64_t product = (int64_t)lstm->peephole_weights[peephole] * cell[first];
+        rows[0] = rtcore_sat32(rtcore_scale_up((int64_t)rows[0] + rows[4 * GATES], lstm->gate_shift) +
+                               rtcore_rshift_round(product, lstm->peephole_shift[peephole]));
+        rows[4 * GATES] = 0;
+        rows++;
+    }
 }
 
 /* 1 - sigmoid(a) = sigmoid(-a); some cores saturate to INT32_MIN */
 RTCORE_INLINE int32_t opposite(int32_t a) { return a == INT32_MIN ? INT32_MAX : -a; }
 
-/* The cells of units first.., one to four, move on. rows: i32 [2][GATES][4], of the input and of the recurrent matrix */
-RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int count, int32_t *cell,
-                                    const int32_t *rows) {
-    const int32_t *const end = rows + count;
-    for (int unit = first; rows != end; unit++, rows++) {
-        const int32_t c = cell[unit];
-        const int32_t i = pre_of(lstm, 0, unit, rows, c);
-        const int32_t f = lstm->coupled ? opposite(i) : pre_of(lstm, 1, unit, rows + 4 * FORGET, c);
+/* The cells of a block move on. rows: i32 [2][GATES][4], of the input and of the recurrent matrix */
+RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, const int32_t *rows) {
+    const int shift = rtcore_lstm_i16_shift(lstm);
+    for (const int end = end_of(lstm, first); first < end; first++) {
         const int32_t *const candidate = rows + 4 * (CANDIDATE - lstm->coupled);
+        const int32_t i = rtcore_meet(rows[0], rows[4 * GATES], shift);
+        const int32_t f = lstm->coupled ? opposite(i) : rtcore_meet(rows[4 * FORGET], rows[4 * (GATES + FORGET)], shift);
         const int32_t g = rtcore_meet(candidate[0], candidate[4 * GATES], lstm->gate_shift);
-        cell[unit] = next_cell(i, f, g, c, lstm->gate_slope, lstm->cell_frac);
+        cell[first] = next_cell(i, f, g, cell[first], lstm->gate_slope, lstm->cell_frac);
+        rows++;
     }
 }
 
-/* What they give out. rows: those from the output gate on */
-RTCORE_OUTLINE static void outputs_of(const rtcore_lstm_i16 *lstm, int first, int count, const int32_t *cell,
-                                      const int32_t *rows, int16_t *hidden) {
+/* What they give out. */
+RTCORE_OUTLINE static void outputs_of(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell, const int32_t *rows,
+                                      int16_t *hidden) {
     const int frac = lstm->projection.nb_rows > 0 ? HIDDEN_FRAC : lstm->state_frac;
-    const int32_t *const end = rows + count;
-    for (int unit = first; rows != end; unit++, rows++) {
-        const int32_t o = pre_of(lstm, 2 - lstm->coupled, unit, rows, cell[unit]);
-        hidden[unit] = hidden_of(o, cell[unit], lstm->gate_slope, lstm->cell_frac, frac);
+    const int shift = rtcore_lstm_i16_shift(lstm);
+    rows += 4 * (OUTPUT - lstm->coupled);
+    for (const int end = end_of(lstm, first); first < end; first++) {
+        const int32_t o = rtcore_meet(rows[0], rows[4 * GATES], shift);
+        hidden[first] = hidden_of(o, cell[first], lstm->gate_slope, lstm->cell_frac, frac);
+        rows++;
     }
 }
 
-/* Both, in a core's own way where it has one. */
-static void units_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, const int32_t *rows, int16_t *hidden) {
-    const int left = lstm->nb_neurons - first, count = left < 4 ? left : 4;
-    const int plain = lstm->peephole_weights == NULL && lstm->gate_slope == 0;
-    const int32_t *const output = rows + 4 * (OUTPUT - lstm->coupled);
-    if (!plain || !rtcore_units4_cells(lstm, count, cell + first, rows)) {
-        cells_of(lstm, first, count, cell, rows);
+/* A block of units moves on. */
+static void units_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, int32_t *rows, int16_t *hidden) {
+    if (lstm->peephole_weights != NULL) {
+        see(lstm, first, cell, rows, INPUT);
+        if (!lstm->coupled) {
+            see(lstm, first, cell, rows + 4 * FORGET, FORGET);
+        }
     }
-    if (!plain || !rtcore_units4_outputs(lstm, count, cell + first, output, hidden + first)) {
-        outputs_of(lstm, first, count, cell, output, hidden);
+    if (lstm->gate_slope != 0 || !rtcore_units4_cells(lstm, first, cell, rows)) {
+        cells_of(lstm, first, cell, rows);
+    }
+    if (lstm->peephole_weights != NULL) {
+        const int output = OUTPUT - lstm->coupled;
+        see(lstm, first, cell, rows + 4 * output, output - 1);
+    }
+    if (lstm->gate_slope != 0 || !rtcore_units4_outputs(lstm, first, cell, rows, hidden)) {
+        outputs_of(lstm, first, cell, rows, hidden);
     }
 }
 
 void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input, int32_t *rows,
                           int16_t *scratch) {
-    const int gates = GATES - lstm->coupled;
     int group = 0;
     for (int first = 0; first < lstm->nb_neurons; first += 4) {
+        const int gates = GATES - lstm->coupled;
         rtcore_matrix_i16_rows(&lstm->input, group, gates, input, rows);
         rtcore_matrix_i16_rows(&lstm->recurrent, group, gates, view, rows + 4 * GATES);
         group += gates;

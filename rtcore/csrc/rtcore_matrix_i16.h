@@ -30,6 +30,11 @@ void rtcore_requantize4_a64(const int64_t *sums, const int16_t *mult, const uint
  * output: i16 [count]; rows: i32 [count] */
 void rtcore_matrix_i16_activate(int16_t *output, const int32_t *rows, int count, int activation);
 
+/* By how much the halves of an LSTM's gates go up where they meet: peepholes have done it already. */
+static inline int rtcore_lstm_i16_shift(const rtcore_lstm_i16 *lstm) {
+    return lstm->peephole_weights != 0 ? 0 : lstm->gate_shift;
+}
+
 /* 0 or the first RTCORE_E_*: whether this core reads the stream of a matrix that has one. */
 int rtcore_matrix_i16_stream_check(const rtcore_matrix_i16 *matrix);
 

@@ -42,17 +42,17 @@ static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count,
     return 0;
 }
 
-/* An LSTM without peepholes: cells of at most four units move on. cell: i32 [count]; rows: i32 [2][4][4], of the input and of
- * the recurrent matrix, i f g o, or coupled i g o */
-static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int count, int32_t *cell, const int32_t *rows) {
-    (void)lstm, (void)count, (void)cell, (void)rows;
+/* An LSTM: the cells of at most four units from the first.. on move on. rows: i32 [2][4][4], of the input and of the recurrent
+ * matrix, i f g o, or coupled i g o */
+static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, const int32_t *rows) {
+    (void)lstm, (void)first, (void)cell, (void)rows;
     return 0;
 }
 
-/* The same: what they give out, hidden: i16 [count]. rows: those from o on */
-static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int count, const int32_t *cell, const int32_t *rows,
+/* The same: what they give out. */
+static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell, const int32_t *rows,
                                         int16_t *hidden) {
-    (void)lstm, (void)count, (void)cell, (void)rows, (void)hidden;
+    (void)lstm, (void)first, (void)cell, (void)rows, (void)hidden;
     return 0;
 }
 

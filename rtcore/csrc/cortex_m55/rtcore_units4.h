@@ -145,37 +145,42 @@ RTCORE_OUTLINE static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *
     return 1;
 }
 
-/* sigmoid(f) * c + sigmoid(i) * tanh(g): two exact products, the second with `finer` fractional bits more, rounded together
- * once: half the sum of the low words, and its rounding, carry into the high ones. */
-static inline int32x4_t rtcore_next_cell4(int32x4_t i, int32x4_t f, int32x4_t g, int32x4_t c, int finer) {
-    const rtcore_product4 kept = rtcore_sigmoid_product4(f, c), added = rtcore_sigmoid_product4(i, rtcore_tanh4(g));
+/* sigmoid(f) * c + sigmoid(i) * tanh(g): two exact products, the second with 15 - cell_frac fractional bits more, rounded
+ * together once: half the sum of the low words, and its rounding, carry into the high ones. What the second one reads is read
+ * when the first is done, so that few vectors wait on the stack. */
+RTCORE_OUTLINE static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int first, int32_t *cell,
+                                                     const int32_t *rows) {
+    const int shift = rtcore_lstm_i16_shift(lstm), finer = 15 - lstm->cell_frac;
+    const mve_pred16_t some = vctp32q((uint32_t)(lstm->nb_neurons - first));
+    const int32_t *const forget = rows + 4 * (1 - lstm->coupled), *const g = forget + 4;
+    int32x4_t f = rtcore_meet4(forget, forget + 16, shift);
+    if (lstm->coupled) {
+        f = vqnegq_s32(f);
+    }
+    rtcore_product4 kept = rtcore_sigmoid_product4(f, vldrwq_z_s32(cell + first, some));
+    __asm__ volatile("" : "+w"(kept.high), "+w"(kept.low) : : "memory");
+    int32x4_t candidate = rtcore_tanh4(rtcore_meet4(g, g + 16, lstm->gate_shift));
+    __asm__ volatile("" : "+w"(candidate) : : "memory");
+    const rtcore_product4 added = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 16, shift), candidate);
     const uint32x4_t low = vorrq_u32(vshlq_r_u32(vreinterpretq_u32_s32(added.low), -finer),
                                      vshlq_r_u32(vreinterpretq_u32_s32(added.high), 32 - finer));
     const uint32x4_t carry = vrshrq_n_u32(vhaddq_u32(vreinterpretq_u32_s32(kept.low), low), 31);
     const int32x4_t high = vqaddq_s32(kept.high, vshlq_r_s32(added.high, -finer));
     const int32x4_t next = vqaddq_s32(high, vreinterpretq_s32_u32(carry));
-    return vmaxq_s32(vminq_s32(next, vdupq_n_s32(RTCORE_STATE_ONE)), vdupq_n_s32(-RTCORE_STATE_ONE));
-}
-
-RTCORE_OUTLINE static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int count, int32_t *cell,
-                                                     const int32_t *rows) {
-    const int shift = lstm->gate_shift;
-    const mve_pred16_t some = vctp32q((uint32_t)count);
-    const int32_t *const g = rows + 4 * (2 - lstm->coupled);
-    const int32x4_t i = rtcore_meet4(rows, rows + 16, shift);
-    const int32x4_t f = lstm->coupled ? vqnegq_s32(i) : rtcore_meet4(rows + 4, rows + 20, shift);
-    const int32x4_t c = vldrwq_z_s32(cell, some);
-    vstrwq_p_s32(cell, rtcore_next_cell4(i, f, rtcore_meet4(g, g + 16, shift), c, 15 - lstm->cell_frac), some);
+    vstrwq_p_s32(cell + first, vmaxq_s32(vminq_s32(next, vdupq_n_s32(RTCORE_STATE_ONE)), vdupq_n_s32(-RTCORE_STATE_ONE)),
+                 some);
     return 1;
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int count, const int32_t *cell,
+RTCORE_OUTLINE static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell,
                                                        const int32_t *rows, int16_t *hidden) {
     const int frac = lstm->projection.nb_rows > 0 ? 15 : lstm->state_frac;
-    const int32x4_t c = vldrwq_z_s32(cell, vctp32q((uint32_t)count));
+    const int left = lstm->nb_neurons - first;
+    const int32x4_t c = vldrwq_z_s32(cell + first, vctp32q((uint32_t)left));
     const int32x4_t squashed = rtcore_tanh4(vqrshlq_n_s32(c, RTCORE_PRE_FRAC - RTCORE_STATE_EXTRA - lstm->cell_frac));
-    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 16, lstm->gate_shift), squashed);
-    rtcore_store4(hidden, vrshlq_n_s32(out.high, frac - 30), count);
+    rows += 4 * (3 - lstm->coupled);
+    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 16, rtcore_lstm_i16_shift(lstm)), squashed);
+    rtcore_store4(hidden + first, vrshlq_n_s32(out.high, frac - 30), left);
     return 1;
 }
 
