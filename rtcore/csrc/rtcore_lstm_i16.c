@@ -79,13 +79,14 @@ RTCORE_INLINE int32_t opposite(int32_t a) { return a == INT32_MIN ? INT32_MAX : 
 
 /* The cells of a block move on. rows: i32 [2][GATES][4], of the input and of the recurrent matrix */
 RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, const int32_t *rows) {
-    const int shift = rtcore_lstm_i16_shift(lstm);
-    for (const int end = end_of(lstm, first); first < end; first++) {
+    const int32_t *const end = cell + end_of(lstm, first);
+    for (cell += first; cell < end; cell++) {
+        const int shift = rtcore_lstm_i16_shift(lstm);
         const int32_t *const candidate = rows + 4 * (CANDIDATE - lstm->coupled);
         const int32_t i = rtcore_meet(rows[0], rows[4 * GATES], shift);
         const int32_t f = lstm->coupled ? opposite(i) : rtcore_meet(rows[4 * FORGET], rows[4 * (GATES + FORGET)], shift);
         const int32_t g = rtcore_meet(candidate[0], candidate[4 * GATES], lstm->gate_shift);
-        cell[first] = next_cell(i, f, g, cell[first], lstm->gate_slope, lstm->cell_frac);
+        *cell = next_cell(i, f, g, *cell, lstm->gate_slope, lstm->cell_frac);
         rows++;
     }
 }

@@ -31,18 +31,65 @@ RTCORE_STATIC_ASSERT(stream_form_and_stride_are_at_32, offsetof(rtcore_matrix_i1
                                                            offsetof(rtcore_matrix_i16, stride) == 40);
 RTCORE_STATIC_ASSERT(bits_of_form, RTCORE_STREAM_BOUNDED == 16 && RTCORE_STREAM_W8_A32 == 2);
 
-/* The row of an int8 matrix whose sum * 2^up leaves int32; word: its last one of the stream. */
-int32_t rtcore_m0_row(int32_t sum, uint32_t word);
-int32_t rtcore_m0_row(int32_t sum, uint32_t word) {
-    const int up = (int)(word >> 8 & 255U), down = (int)(word & 255U);
-    return rtcore_requantize_product(sum, (int16_t)(word >> 17), 16 + down - up); /* a factor is even */
-}
-
 /* clang-format off */
 #define BEGIN(name)                                                                                                    \
     "    .syntax unified\n    .thumb\n    .section .text." name ",\"ax\",%progbits\n    .balign 4\n"                   \
     "    .global " name "\n    .hidden " name "\n    .type " name ",%function\n    .thumb_func\n" name ":\n"
 #define END(name) "    .size " name ", . - " name "\n    .text\n"
+
+/* rtcore_m0_row: r0 the row of an int8 matrix whose sum r0 * 2^up leaves int32, r1 its last word of the stream; lr, r2, r3 and
+ * r12 are used. The sum's halves by half the factor, which is even: a product of upper * 2^16 + lower, of which 16 + down - up
+ * bits go. */
+__asm__(BEGIN("rtcore_m0_row")
+    "    lsrs r2, r1, #17\n"
+    "    uxtb r3, r1\n"
+    "    lsls r1, r1, #16\n"
+    "    lsrs r1, r1, #24\n"
+    "    subs r3, r3, r1\n"
+    "    adds r3, #16\n"
+    "    asrs r1, r0, #16\n"
+    "    muls r1, r2, r1\n"
+    "    uxth r0, r0\n"
+    "    muls r0, r2, r0\n"
+    "    lsrs r2, r0, #16\n"
+    "    adds r1, r1, r2\n"
+    "    cmp r3, #16\n"
+    "    bhi 2f\n"
+    "    uxth r0, r0\n"
+    "    movs r2, #1\n"
+    "    lsls r2, r3\n"
+    "    lsrs r2, r2, #1\n"
+    "    adds r0, r0, r2\n"
+    "    lsrs r0, r3\n"
+    "    movs r2, #16\n"
+    "    subs r3, r2, r3\n"
+    "    movs r2, r1\n"
+    "    lsls r2, r3\n"
+    "    mov r12, r2\n"
+    "    asrs r2, r3\n"
+    "    cmp r2, r1\n"
+    "    bne 1f\n"
+    "    mov r2, r12\n"
+    "    adds r0, r0, r2\n"
+    "    bvs 1f\n"
+    "    lsls r2, r0, #1\n"
+    "    bne 3f\n"
+    "    lsrs r2, r0, #31\n"
+    "    adds r0, r0, r2\n"
+    "    bx lr\n"
+    "1:  movs r0, #0\n"
+    "    mvns r0, r0\n"
+    "    lsrs r0, r0, #1\n"
+    "    cmp r1, #0\n"
+    "    bge 3f\n"
+    "    negs r0, r0\n"
+    "    bx lr\n"
+    "2:  subs r3, #17\n"
+    "    asrs r1, r3\n"
+    "    adds r1, #1\n"
+    "    asrs r0, r1, #1\n"
+    "3:  bx lr\n"
+    END("rtcore_m0_row"));
 
 /* rtcore_matrix_i16_rows: r0 matrix, r1 group, r2 count, r3 x, [sp] rows. What kernels begin with: r0, r2 and r3 as they were,
  * r4 rows, r6 form, r7 stream of the group; r4-r7 saved. */
@@ -352,14 +399,14 @@ __asm__(
     "    cmp \\row, r7\n"
     "    mov \\row, r12\n"
     "    beq .Lnear\\@\n"
-    "    push {r0-r3}\n"
+    "    push {r0, r1}\n"
     "    mov r6, lr\n"
     "    movs r0, r7\n"
     "    movs r1, \\word\n"
     "    bl rtcore_m0_row\n"
     "    mov lr, r6\n"
     "    mov r12, r0\n"
-    "    pop {r0-r3}\n"
+    "    pop {r0, r1}\n"
     "    mov \\row, r12\n"
     "    b .Ldone\\@\n"
     ".Lnear\\@:\n"

@@ -5,7 +5,7 @@
 #define RTCORE_WIDE_H
 
 /* acc * mult / 2^shift rounded half up, saturated to PRE. mult 1..32767, shift 0..62. Two products: the upper half's may go
- * up by 16 - shift bits, and where that could leave 2^30 all of it is done in 64 bits. */
+ * up by 16 - shift bits, and where that could leave 2^30 the sum of both is looked at before it does. */
 static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int shift) {
     const int32_t upper = rtcore_asr32(acc, 16) * mult;
     const uint32_t lower = ((uint32_t)acc & 65535U) * (uint32_t)mult;
@@ -16,7 +16,16 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
     if (shift > 0 && upper < limit && upper > -limit) {
         return upper * (1 << (16 - shift)) + (int32_t)((lower + (1U << (shift - 1))) >> shift);
     }
-    return rtcore_sat32(rtcore_rshift_round((int64_t)acc * mult, shift));
+    const int up = 16 - shift;
+    const int32_t most = INT32_MAX >> up, whole = upper + (int32_t)(lower >> 16); /* the product / 2^16 */
+    const int32_t rest = (int32_t)(((lower & 65535U) + (1U << shift >> 1)) >> shift); /* 0..2^up */
+    if (whole > most || (whole == most && rest == 1 << up)) {
+        return INT32_MAX;
+    }
+    if (whole < -most - 1 || (whole == -most - 1 && rest == 0)) {
+        return -INT32_MAX;
+    }
+    return (int32_t)((uint32_t)whole << up) + rest;
 }
 
 /* s becomes the high word of s * v, s a GATE: four products of signed halves, of which the middle two and what is below them
