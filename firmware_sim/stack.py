@@ -109,7 +109,7 @@ class StackReader:
                     frame = depth - at.frame
                 if at.flow.startswith("indirect"):
                     raise self._unbounded(entry, at, "goes where a register says")
-                if at.flow == "kept":
+                if at.flow in ("kept", "maybe kept"):
                     taken = self._code.taken(entry, end)
                     if not taken:
                         raise self._unbounded(entry, at, "goes where a register says")

@@ -31,10 +31,11 @@ def assembled(target, halfwords):
     board = board_of(build_firmware(gru_net(np.random.default_rng(SEED), 3, 5, 2, 8, 32), target))
     code = halfwords[board.architecture] if isinstance(halfwords, dict) else halfwords
     room = board.symbol("net_check")
-    assert 2 * len(code) <= room.size
+    start = room.address + 3 & ~3  # as Thumb's ADR counts
+    assert start + 2 * len(code) <= room.address + room.size
     del board.symbols["net_check"]
-    board.symbols["code"] = dataclasses.replace(room, name="code", size=2 * len(code))
-    board.write(room.address, struct.pack(f"<{len(code)}H", *code))
+    board.symbols["code"] = dataclasses.replace(room, name="code", address=start, size=2 * len(code))
+    board.write(start, struct.pack(f"<{len(code)}H", *code))
     return board, StackReader(board, Code(board))
 
 
@@ -97,6 +98,46 @@ def test_a_conditional_return_unwinds_its_stack_and_what_goes_on_keeps_it():
     lone = (0xB085, 0x2800, 0xBF08, 0xB005, 0x4770)  # sub sp, #20; cmp r0, #0; it eq; addeq sp, #20; bx lr
     with pytest.raises(StackError, match="under a condition"):
         assembled("cortex-m4", lone)[1].worst("code")
+
+
+def test_a_conditional_load_of_the_return_address_goes_on_too():
+    code = (
+        0xB500,          # push {lr}             4
+        0x2800,          # cmp r0, #0
+        0xBF08,          # it eq
+        0xF85D, 0xFB04,  # ldreq pc, [sp], #4
+        0xB40F,          # push {r0-r3}          20
+        0xB004,          # add sp, #16
+        0xF85D, 0xFB04,  # ldr pc, [sp], #4
+    )  # fmt: skip
+    assert assembled("cortex-m4", code)[1].worst("code").bytes == 20
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+@pytest.mark.parametrize("target", on("cortex-m4", M55))
+def test_a_conditional_jump_to_a_kept_address_goes_there_and_on(target, slot):
+    """The deepest push stands where it goes on, then where it goes to; with no condition, nothing goes on."""
+    vector = (0xECB1, 0x0E88) if target == M55 else (0xBF00, 0xBF00)  # vldrh.u16 q0, [r1], #16; nops
+    for on_words, there_words, deepest in ((5, 1, 36), (1, 7, 44)):
+        code = (
+            0xB510,                     # push {r4, lr}             8
+            0xB082,                     # sub sp, #8                16
+            0xA004,                     # adr r0, there
+            0x9000 | slot,              # str r0, [sp, #4 * slot]
+            0x2900,                     # cmp r1, #0
+            0xBF18,                     # it ne
+            0xF8DD, 0xF000 | 4 * slot,  # ldrne pc, [sp, #4 * slot]
+            0xB080 | on_words,          # sub sp, #4 * on_words
+            0xB000 | on_words,          # add sp, #4 * on_words
+            *vector,
+            0xB080 | there_words,       # there: sub sp, #4 * there_words
+            0xB000 | there_words,       # add sp, #4 * there_words
+            0xB002,                     # add sp, #8
+            0xBD10,                     # pop {r4, pc}
+        )  # fmt: skip
+        assert assembled(target, code)[1].worst("code").bytes == deepest
+    always = (*code[:4], 0x2900, 0xBF00, *code[6:8], 0xB0FF, *code[9:])  # nop for it; sub sp, #508, never run
+    assert assembled(target, always)[1].worst("code").bytes == deepest
 
 
 @needs_qemu
@@ -165,6 +206,8 @@ def test_chains_add_up_and_recursion_is_refused():
         ((0xB500, 0xE7FD), "reached"),  # push {lr}; b back
         ((0x4718,), "register"),  # bx r3
         ((0x4798, 0x4770), "register"),  # blx r3
+        ((0xBF18, 0xF8DD, 0xF004, 0x4770), "register"),  # it ne; ldrne pc, [sp, #4]: no address was taken; bx lr
+        ((0xB082, 0xA000, 0xF85D, 0xFF08, 0x4770), "register"),  # sub sp, #8; adr r0; ldr pc, [sp, #8]!; bx lr
         ((0x4685, 0x4770), "unknown amount"),  # mov sp, r0
         ((0x4485, 0x4770), "unknown amount"),  # add sp, r0
         ((0x2000,), "behind the end"),  # movs r0, #0, and nothing more
