@@ -16,14 +16,17 @@ from firmware_sim.architectures import RISCV32, THUMB
 from firmware_sim.disassembly import Code
 from firmware_sim.engines import McuEngine, board_of
 from firmware_sim.stack import StackError, StackReader
-from firmware_sim.toolchain import TARGETS, api, build_firmware
+from firmware_sim.toolchain import TARGETS, api, build_firmware, find_target
 from nets import function_net, gru_net, memory_net, random_frames, random_tables, rnnoise_net
+from rtcore.packing import PackedStream, pack_depthwise
+from window_nets import option_net
 
 for module in ("ziglang", "unicorn", "elftools", "capstone"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
 
 SEED = 83
 FAMILIES = ("cortex-m4", "rv32imc")
+GROUPED = ("1x1", "in groups", "1x1 in groups")  # window_nets.OPTIONS of six and eight channels
 
 
 def assembled(target, halfwords):
@@ -233,6 +236,7 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
     }
     nets |= {f"memory {bits}": memory_net(rng, bits, 64) for bits in (8, 16)}
     nets |= {f"random {seed}": random_tables(np.random.default_rng(seed)) for seed in range(4)}
+    nets |= {"convolutions": option_net(np.random.default_rng(SEED), 16, 64, GROUPED)}
     exact = 0
     for (what, tables), core in itertools.product(nets.items(), ("portable", None)):
         engine = McuEngine(tables, build_firmware(tables, target, core=core))
@@ -253,3 +257,18 @@ def test_the_painted_stack_never_exceeds_the_worst(target):
         for function in api(tables):
             assert reader.worst(f"net_{function}").bytes <= 800
     assert exact >= 1, f"{target}: the bound is never reached"
+
+
+@pytest.mark.parametrize("target", on("cortex-m3", "cortex-m4", M55))
+def test_depthwise_streams_have_a_bound(target):
+    """Layers with a stream and layers without: no call of the kernel writes more stack than is read from it."""
+    tables = option_net(np.random.default_rng(SEED), 16, 64, GROUPED)
+    packed = [pack_depthwise(x, find_target(target).core)[0] for x in tables.layers if x.kind == "depthwise_i16"]
+    assert {isinstance(one, PackedStream) for one in packed} == {True, False}
+    engine = McuEngine(tables, build_firmware(tables, target))
+    board, calls = engine.board, []
+    with board.watching(["rtcore_depthwise_i16_step"], lambda _, arguments: calls.append(arguments)):
+        board.call("net_step", engine.state, *(address for address, _ in (*engine.inputs, *engine.outputs)))
+    bound = StackReader(board, Code(board)).worst("rtcore_depthwise_i16_step").bytes
+    painted = [board.stack_used("rtcore_depthwise_i16_step", *arguments) for arguments in calls]
+    assert len(painted) == len(packed) and 0 < min(painted) <= max(painted) <= bound
