@@ -61,15 +61,20 @@ class StackReader:
             raise StackError(f"{' -> '.join([*names, names[0]])}: recursion, its stack has no bound")
         if entry not in self._known:
             self._open.append(entry)
-            name = self._names.get(entry, hex(entry))
-            deepest = Stack(0, (name,))
-            for depth, callee in self._walk(entry):
-                below = Stack(0, ()) if callee is None else self._worst(callee)
-                if depth + below.bytes > deepest.bytes:
-                    deepest = Stack(depth + below.bytes, (name, *below.chain))
-            self._open.pop()
-            self._known[entry] = deepest
+            try:
+                self._known[entry] = self._deepest(entry)
+            finally:
+                self._open.pop()
         return self._known[entry]
+
+    def _deepest(self, entry: int) -> Stack:
+        name = self._names.get(entry, hex(entry))
+        deepest = Stack(0, (name,))
+        for depth, callee in self._walk(entry):
+            below = Stack(0, ()) if callee is None else self._worst(callee)
+            if depth + below.bytes > deepest.bytes:
+                deepest = Stack(depth + below.bytes, (name, *below.chain))
+        return deepest
 
     def _walk(self, entry: int) -> list[tuple[int, int | None]]:
         """(depth, callee) of every call of a function, tail calls included, and (its deepest, None)."""

@@ -203,6 +203,15 @@ def test_chains_add_up_and_recursion_is_refused():
             assert reader.worst("code").chain == ("code", *below.chain) and below.chain[0] == callee
 
 
+def test_a_refusal_is_forgotten():
+    _, reader = assembled("cortex-m4", (0xB500, 0x4798, 0xBD00))  # push {lr}; blx r3; pop {pc}
+    below = reader.worst("rtcore_tanh_q15")
+    for _ in range(2):
+        with pytest.raises(StackError, match="register"):
+            reader.worst("code")
+    assert reader.worst("rtcore_tanh_q15") == below and reader.worst("net_step").bytes > below.bytes
+
+
 @pytest.mark.parametrize(
     ("code", "why"),
     [
