@@ -10,7 +10,7 @@ stack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from firmware_sim.disassembly import Code, Instruction, moved
@@ -37,13 +37,17 @@ def leaves(run: Sequence[Instruction]) -> bool:
 
 
 class StackReader:
-    """Worst stacks of the functions of one firmware."""
+    """Worst stacks of the functions of one firmware.
 
-    def __init__(self, board: Board, code: Code):
+    never: functions that its data rule out, as the asker knows; a call of one, or a jump to it, counts nothing.
+    """
+
+    def __init__(self, board: Board, code: Code, never: Iterable[str] = ()):
         self._code = code
         self._names = {s.address: s.name for s in board.symbols.values() if s.function}
         self._sizes = {s.address: s.size for s in board.symbols.values() if s.function}
         self._addresses = {s.name: s.address for s in board.symbols.values() if s.function}
+        self._never = {self._addresses[name] for name in never if name in self._addresses}  # a linker may drop them
         self._known: dict[int, Stack] = {}
         self._open: list[int] = []  # functions being walked, outermost first
 
@@ -71,7 +75,7 @@ class StackReader:
         name = self._names.get(entry, hex(entry))
         deepest = Stack(0, (name,))
         for depth, callee in self._walk(entry):
-            below = Stack(0, ()) if callee is None else self._worst(callee)
+            below = Stack(0, ()) if callee is None or callee in self._never else self._worst(callee)
             if depth + below.bytes > deepest.bytes:
                 deepest = Stack(depth + below.bytes, (name, *below.chain))
         return deepest
