@@ -28,7 +28,7 @@ from firmware_sim.engines import OUTPUT_REGISTER, McuEngine, kernel_calls
 from firmware_sim.stack import StackError, StackReader
 from firmware_sim.timing import ASSUMPTION, TIMINGS, Range
 from firmware_sim.toolchain import api, build_firmware, find_target
-from quantize.emit_c import Golden, footprint, state_groups
+from quantize.emit_c import Golden, footprint, state_groups, unreached
 from quantize.errors import QuantizeError
 from quantize.golden import golden_vectors
 from rtcore.tables import Tables, state_parts
@@ -108,7 +108,8 @@ class Ram:
 @dataclass(frozen=True)
 class StackCost:
     """Bytes of the deepest call of the API, read from the machine code (None, and why, where that has no bound) with
-    its chain of calls, and the deepest found on a painted stack."""
+    its chain of calls, and the deepest found on a painted stack. What is read counts every branch, but kernels for
+    matrices without a stream only where the linked net has one (`quantize.emit_c.unreached`)."""
 
     worst: int | None
     chain: tuple[str, ...]
@@ -325,7 +326,7 @@ def _core_cost(tables: Tables, target: str, core: str | None, golden: Golden) ->
         equal=equal,
         flash=_flash(engine.board, sum(weights.values())),
         ram=_ram(engine.board, tables, layers, scratch),
-        stack=_stack(engine, code),
+        stack=_stack(engine, code, unreached(tables, own)),
         timing=timing.source,
     )
 
@@ -409,8 +410,8 @@ def _ram(board: Board, tables: Tables, layers: tuple[LayerCost, ...], scratch: i
     return Ram(state, arena, scratch, stream - state - arena - scratch, stream, io)
 
 
-def _stack(engine: McuEngine, code: Code) -> StackCost:
-    """The deepest of the API's functions, as read and as painted."""
+def _stack(engine: McuEngine, code: Code, never: frozenset[str]) -> StackCost:
+    """The deepest of the API's functions, as read and as painted. never: kernel functions that its tables rule out."""
     board, name = engine.board, engine.name
     state, buffers = engine.state, [address for address, _ in (*engine.inputs, *engine.outputs)]
     weights = board.symbol(f"{name}_default_weights").address
@@ -420,7 +421,7 @@ def _stack(engine: McuEngine, code: Code) -> StackCost:
     calls |= {"get_state": [state, *[engine.free] * groups]}
     functions = api(engine.tables)
     painted = max(board.stack_used(f"{name}_{function}", *calls[function]) for function in functions)
-    reader = StackReader(board, code)
+    reader = StackReader(board, code, never)
     try:
         worst = max((reader.worst(f"{name}_{function}") for function in functions), key=lambda stack: stack.bytes)
     except StackError as error:

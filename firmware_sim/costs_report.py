@@ -74,7 +74,8 @@ def _memory(analysis: Analysis) -> Section:
         "Bytes. Flash: weights; the kernels' tables and the layers' structs; code of the net, of the kernels and of "
         "the compiler's library. RAM: NAME_state, what one stream keeps; arena and scratch hold nothing between "
         "frames. I/O: buffers of the caller. Stack: the worst of any call, read from the machine code, interrupts not "
-        "included; painted: what was used on the emulator. Code and stack are those of this build (clang -Os)."
+        "included; kernels for matrices without a stream count where the net has one; painted: what was used on the "
+        "emulator. Code and stack are those of this build (clang -Os)."
     )
     reasons = [f" {core.target}: {core.stack.why}." for core in analysis.cores if core.stack.why]
     return Section("Memory", (*columns, "I/O", "stack", "painted"), tuple(rows), note + "".join(reasons))

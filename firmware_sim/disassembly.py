@@ -30,8 +30,8 @@ class Instruction:
 
     name:  without condition and width: "ldr", "b", "lw"; or one of `helium.py`.
     flow:  "" goes on; "branch" goes on or to target; "jump" goes to target; "call" goes to target and comes back;
-           "return", "maybe return" (a condition decides), "maybe move" of the stack pointer; "kept": to an address that
-           the function keeps in its frame;
+           "return"; "kept": to an address that the function keeps in its frame; "maybe return", "maybe kept", "maybe
+           move" of the stack pointer: if a condition holds, else it goes on;
            "indirect", "indirect call": to where no one can say here.
     names: an address within the code that it puts into a register, or None.
     takes: bytes by which the stack grows; None when that is not written in the instruction (see `moved`).
@@ -108,7 +108,7 @@ class Code:
         while address < end:
             run = self.run(address, end - address)
             for at in run:
-                operands = at.raw.op_str.split(", ")
+                operands = at.raw.op_str.split(", ") if at.raw else []
                 if at.name in ("auipc", "lui"):
                     upper[operands[0]] = (int(operands[1], 0) << 12) + (at.address if at.name == "auipc" else 0)
                 elif at.name == "addi" and operands[1] in upper:
@@ -142,10 +142,15 @@ def _read_thumb(raw) -> Instruction:
     elif name == "blx":
         flow = "indirect call"
     elif (name == "bx" and raw.op_str == "lr") or (name in ("pop", "ldm") and "pc" in raw.op_str):
-        flow = "return" if always else "maybe return"
+        flow = "return"
     elif name in ("bx", "tbb", "tbh") or "pc" in (raw.reg_name(r) for r in raw.regs_access()[1]):
-        flow = "return" if name == "ldr" and raw.op_str.startswith("pc, [sp]") else "indirect"
-        flow = "kept" if name == "ldr" and raw.op_str.startswith("pc, [sp, #") else flow
+        flow = "indirect"
+        if name == "ldr" and raw.op_str.startswith("pc, [sp], #"):
+            flow = "return"
+        elif name == "ldr" and re.fullmatch(r"pc, \[sp(, #\w+)?\]", raw.op_str):
+            flow = "kept"
+    if flow in ("return", "kept") and not always:
+        flow = f"maybe {flow}"
     takes = _thumb_takes(raw)
     if not flow and not always and takes != 0:
         flow = "maybe move"

@@ -10,7 +10,7 @@ stack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from firmware_sim.disassembly import Code, Instruction, moved
@@ -37,13 +37,17 @@ def leaves(run: Sequence[Instruction]) -> bool:
 
 
 class StackReader:
-    """Worst stacks of the functions of one firmware."""
+    """Worst stacks of the functions of one firmware.
 
-    def __init__(self, board: Board, code: Code):
+    never: functions that its data rule out, as the asker knows; a call of one, or a jump to it, counts nothing.
+    """
+
+    def __init__(self, board: Board, code: Code, never: Iterable[str] = ()):
         self._code = code
         self._names = {s.address: s.name for s in board.symbols.values() if s.function}
         self._sizes = {s.address: s.size for s in board.symbols.values() if s.function}
         self._addresses = {s.name: s.address for s in board.symbols.values() if s.function}
+        self._never = {self._addresses[name] for name in never if name in self._addresses}  # a linker may drop them
         self._known: dict[int, Stack] = {}
         self._open: list[int] = []  # functions being walked, outermost first
 
@@ -61,15 +65,20 @@ class StackReader:
             raise StackError(f"{' -> '.join([*names, names[0]])}: recursion, its stack has no bound")
         if entry not in self._known:
             self._open.append(entry)
-            name = self._names.get(entry, hex(entry))
-            deepest = Stack(0, (name,))
-            for depth, callee in self._walk(entry):
-                below = Stack(0, ()) if callee is None else self._worst(callee)
-                if depth + below.bytes > deepest.bytes:
-                    deepest = Stack(depth + below.bytes, (name, *below.chain))
-            self._open.pop()
-            self._known[entry] = deepest
+            try:
+                self._known[entry] = self._deepest(entry)
+            finally:
+                self._open.pop()
         return self._known[entry]
+
+    def _deepest(self, entry: int) -> Stack:
+        name = self._names.get(entry, hex(entry))
+        deepest = Stack(0, (name,))
+        for depth, callee in self._walk(entry):
+            below = Stack(0, ()) if callee is None or callee in self._never else self._worst(callee)
+            if depth + below.bytes > deepest.bytes:
+                deepest = Stack(depth + below.bytes, (name, *below.chain))
+        return deepest
 
     def _walk(self, entry: int) -> list[tuple[int, int | None]]:
         """(depth, callee) of every call of a function, tail calls included, and (its deepest, None)."""
@@ -109,7 +118,7 @@ class StackReader:
                     frame = depth - at.frame
                 if at.flow.startswith("indirect"):
                     raise self._unbounded(entry, at, "goes where a register says")
-                if at.flow == "kept":
+                if at.flow in ("kept", "maybe kept"):
                     taken = self._code.taken(entry, end)
                     if not taken:
                         raise self._unbounded(entry, at, "goes where a register says")

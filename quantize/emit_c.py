@@ -19,11 +19,12 @@ import jinja2
 import numpy as np
 
 import rtcore
-from quantize.c_layers import KINDS, WIDTH, Array, Call, Part, call_of, wrapped
+from quantize.c_layers import KINDS, MATRICES, WIDTH, Array, Call, Part, call_of, wrapped
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.errors import QuantizeError
 from quantize.files import write_folder
 from rtcore import _build
+from rtcore.packing import PackedStream
 from rtcore.tables import SPEC_VERSION, Tables, Tensor, state_parts, state_size
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -31,6 +32,11 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 # Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -Os to -O3.
 # tests/firmware/test_emulator.py paints the stack of every emulated core (clang), test_stack.py adds up gcc's frames.
 STACK_BYTES = 1408
+
+# kind -> the kernels' function that reads its matrices where they are packed as tables and not as a core's stream.
+TABLE_READERS = dict.fromkeys(MATRICES, "rtcore_matrix_i16_tables_rows") | {
+    "depthwise_i16": "rtcore_depthwise_i16_tables_position"
+}
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,18 @@ def footprint(tables: Tables, name: str = "net", core: str = "portable") -> tupl
         members += call.tables.values()
         found[layer.name] = sum(sizes.pop(member, 0) for member in dict.fromkeys(members))  # a shared one counts once
     return found, 4 * context["rows"] + 2 * context["scratch"]
+
+
+def unreached(tables: Tables, core: str = "portable") -> frozenset[str]:
+    """Functions of TABLE_READERS to which no call of the net's API comes with these tables, as packed for a core: what
+    they would read is in streams. With other tables, from NAME_reset_with, one may come there."""
+    reached = set()
+    for layer in tables.layers:
+        if layer.kind in MATRICES:
+            _, _, pack = MATRICES[layer.kind]
+            if not all(isinstance(packed, PackedStream) for packed in pack(layer, core)):
+                reached.add(TABLE_READERS[layer.kind])
+    return frozenset(TABLE_READERS.values()) - reached
 
 
 def state_groups(tables: Tables) -> list[tuple[str, tuple[str, ...]]]:

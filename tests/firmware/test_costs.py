@@ -18,7 +18,7 @@ from firmware_sim.disassembly import Code
 from firmware_sim.engines import McuEngine, board_of
 from firmware_sim.stack import StackError, StackReader
 from firmware_sim.timing import TIMINGS
-from firmware_sim.toolchain import TARGETS, build_firmware
+from firmware_sim.toolchain import TARGETS, api, build_firmware
 from graphs import gru_graph
 from nets import Builder, function_net, gru_net, memory_net, random_tables, rnnoise_net
 from quantize import QuantizeError, quantize_graph
@@ -198,6 +198,21 @@ def test_stacks_are_read_and_painted(monkeypatch):
     (other,) = (found := analyze(rnnoise_net(rng(), 16, 64), ["cortex-m4"])).cores
     assert other.stack.worst is None and other.stack.painted == cost.stack.painted
     assert "no bound" in " ".join(s.note for s in costs_report.sections(found))
+
+
+@pytest.mark.parametrize("target", on("cortex-m0", "cortex-m3", "cortex-m4", M55, "rv32imc"))
+def test_what_reads_tables_counts_where_a_matrix_is_none_of_streams(target):
+    streams = rnnoise_net(rng(), 8, 32)
+    *others, last = streams.layers
+    wide = {"weights": last.arrays["weights"].astype(np.int16), "mult": np.full_like(last.arrays["mult"], 3)}
+    mixed = dataclasses.replace(streams, layers=(*others, dataclasses.replace(last, arrays=last.arrays | wide)))
+    for tables, reached in ((streams, False), (mixed, True)):
+        (cost,) = analyze(tables, [target]).cores
+        board = board_of(build_firmware(tables, target))
+        reader = StackReader(board, Code(board))
+        whole = max(reader.worst(f"net_{function}").bytes for function in api(tables))
+        assert 0 < cost.stack.painted <= cost.stack.worst <= whole and cost.equal
+        assert ("rtcore_matrix_i16_tables_rows" in cost.stack.chain, cost.stack.worst == whole) == (reached, reached)
 
 
 # ------------------------------------------------------------------------------------------------------- the arena --

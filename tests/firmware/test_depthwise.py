@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 
 from bits import assert_equal_bits
-from boards import EVERYWHERE, M55
+from boards import EVERYWHERE, M55, on
 from firmware_sim import Simulator
+from firmware_sim.disassembly import Code
+from firmware_sim.engines import McuEngine
+from firmware_sim.stack import StackReader
+from firmware_sim.toolchain import build_firmware, find_target
 from nets import random_frames
-from quantize.emit_c import render
+from quantize.emit_c import render, unreached
 from rtcore import streams
 from rtcore.packing import PackedStream, pack_depthwise
 from rtcore.tables import ACTIVATIONS
@@ -112,6 +116,24 @@ def test_a_stream_is_packed_for_what_the_kernel_takes():
     others = (("portable", one), ("cortex-m4", replace(one, ints=one.ints | {"activation": ACTIVATIONS["tanh"]})))
     for core, other in others:
         assert not isinstance(pack_depthwise(other, core)[0], PackedStream)
+
+
+@pytest.mark.parametrize("target", on("cortex-m3", "cortex-m4", M55))
+def test_streams_alone_need_no_stack_for_tables(target):
+    """The worst stack is that of the stream, and reached; with tables beside it, it is theirs."""
+    b = WindowBuilder(np.random.default_rng(0))
+    x = b.input(int(np.prod(SIZE)) * 8)
+    found = []
+    for multiplier in (1, 2):
+        layer(b, x, 8, multiplier, form=(8, 32), activation=ACTIVATIONS["relu"], shift=30)
+        tables = b.tables()
+        engine = McuEngine(tables, build_firmware(tables, target))
+        reader = StackReader(engine.board, Code(engine.board), unreached(tables, find_target(target).core))
+        io = (address for address, _ in (*engine.inputs, *engine.outputs))
+        found.append((engine.board.stack_used("net_step", engine.state, *io), reader.worst("net_step")))
+    (painted, stream), (deeper, both) = found
+    assert 0 < painted == stream.bytes < deeper <= both.bytes
+    assert "rtcore_depthwise_i16_tables_position" in both.chain
 
 
 def test_portable_kernels_refuse_a_stream(tmp_path):

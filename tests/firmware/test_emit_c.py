@@ -16,11 +16,13 @@ import pytest
 
 from nets import Builder, memory_net, random_tables
 from quantize.c_names import checked_name, comment, identifiers
-from quantize.emit_c import WIDTH, Golden, generate, kernel_files, render
+from quantize.emit_c import TABLE_READERS, WIDTH, Golden, generate, kernel_files, render, unreached
 from quantize.errors import QuantizeError
 from quantize.golden import golden_vectors
 from rtcore import _build
+from rtcore.streams import STREAMS
 from rtcore.tables import Tables
+from window_nets import OPTIONS, WindowBuilder
 
 SEED = 31
 DIGEST = "0123456789abcdef" * 4
@@ -127,6 +129,29 @@ def test_shared_weights_are_one_table():
     once, twice = (render(t, "net", digest=DIGEST)["net_weights.h"].decode() for t in (tables, both))
     assert once.count("static const") == twice.count("static const")
     assert ".twin = {" in twice
+
+
+@pytest.mark.parametrize("core", STREAMS)
+def test_tables_are_read_where_any_matrix_is_no_stream(core):
+    """Of every kind with matrices, each of them; portable kernels read tables only."""
+    b = WindowBuilder(np.random.default_rng(5))
+    x = b.input(72)
+    form = {"bits": 8, "acc": 32}
+    for make in (b.dense, b.gru, b.rnn, b.lstm):
+        make(x, 5, **form)
+    b.lstm(x, 6, 3, **form)
+    ints, m, n, _ = OPTIONS["3x3, padded"]
+    b.convolution("conv_i16", b.slice(x, 0, 40), ints | {"groups": 1}, m, n, 18, **form)
+    whole, (rows, positions) = b.tables(), sorted(set(TABLE_READERS.values()), reverse=True)
+    assert unreached(whole, core) == {rows, positions} and unreached(whole) == {positions}
+    for i, layer in enumerate(whole.layers):
+        for side in (name.removesuffix("mult") for name in layer.arrays if name.endswith("mult")):
+            weights, mult = (layer.arrays[side + name] for name in ("weights", "mult"))
+            wide = {f"{side}weights": weights.astype(np.int16), f"{side}mult": np.full_like(mult, 3)}
+            layers = list(whole.layers)
+            layers[i] = dataclasses.replace(layer, arrays=layer.arrays | wide)
+            found = unreached(dataclasses.replace(whole, layers=tuple(layers)), core)
+            assert found == {positions}, f"{layer.name}: {side or 'its matrix'} of int16 with multipliers"
 
 
 def test_without_golden_vectors_there_is_no_self_test():

@@ -104,7 +104,7 @@ __asm__(
     "    it ne\n"
     "    adrne.w r6, 9f + 1\n"
     "    str r6, [sp, #48]\n"
-    "    bx r6\n"
+    "    ldr pc, [sp, #48]\n"
 
     /* w8_a32: r4-r7 the sums, r12 columns, r11 those that are left, lr rows. */
     "8:\n" BEGIN_GROUP("20", "r4-r7")
