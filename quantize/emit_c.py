@@ -31,7 +31,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 # Worst stack of a call of the generated API, below the caller's frame, with the portable kernels at -Os to -O3.
 # tests/firmware/test_emulator.py paints the stack of every emulated core (clang), test_stack.py adds up gcc's frames.
-STACK_BYTES = 1408
+STACK_BYTES = 640
 
 # kind -> the kernels' function that reads its matrices where they are packed as tables and not as a core's stream.
 TABLE_READERS = dict.fromkeys(MATRICES, "rtcore_matrix_i16_tables_rows") | {

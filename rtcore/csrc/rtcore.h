@@ -206,8 +206,8 @@ int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity);
 /* cell: i32 [nb_neurons], Q(cell_frac + 15), -2^30..2^30. view: i16 [nb_outputs], Q(state_frac): the layer's output, and
  * what the next step's matrices read. rows: i32 [RTCORE_LSTM_ROWS]; scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not
  * overlapping the others. */
-void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input, int32_t *rows,
-                          int16_t *scratch);
+void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
+                          int32_t *rows, int16_t *scratch);
 
 /* h' = act(W x + b + R h + b'), act tanh or ReLU. Both matrices requantize to Q(22 - shift) for tanh, to
  * Q(state_frac + 15 - shift) for ReLU. */

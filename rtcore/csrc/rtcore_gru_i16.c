@@ -87,7 +87,8 @@ static void view_of(const rtcore_gru_i16 *gru, const int32_t *state, int16_t *vi
     }
 }
 
-void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows) {
+void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
+                         int32_t *rows) {
     const int usual = is_usual(gru);
     int32_t *units = state;
     int group = 0;

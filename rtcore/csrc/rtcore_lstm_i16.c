@@ -84,7 +84,8 @@ RTCORE_OUTLINE static void cells_of(const rtcore_lstm_i16 *lstm, int first, int3
         const int shift = rtcore_lstm_i16_shift(lstm);
         const int32_t *const candidate = rows + 4 * (CANDIDATE - lstm->coupled);
         const int32_t i = rtcore_meet(rows[0], rows[4 * GATES], shift);
-        const int32_t f = lstm->coupled ? opposite(i) : rtcore_meet(rows[4 * FORGET], rows[4 * (GATES + FORGET)], shift);
+        const int32_t f =
+            lstm->coupled ? opposite(i) : rtcore_meet(rows[4 * FORGET], rows[4 * (GATES + FORGET)], shift);
         const int32_t g = rtcore_meet(candidate[0], candidate[4 * GATES], lstm->gate_shift);
         *cell = next_cell(i, f, g, *cell, lstm->gate_slope, lstm->cell_frac);
         rows++;
@@ -124,8 +125,8 @@ static void units_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, int3
     }
 }
 
-void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input, int32_t *rows,
-                          int16_t *scratch) {
+void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
+                          int32_t *rows, int16_t *scratch) {
     int group = 0;
     for (int first = 0; first < lstm->nb_neurons; first += 4) {
         const int gates = GATES - lstm->coupled;

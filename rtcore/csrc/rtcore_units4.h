@@ -50,8 +50,8 @@ static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int first, in
 }
 
 /* The same: what they give out. */
-static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell, const int32_t *rows,
-                                        int16_t *hidden) {
+static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell,
+                                        const int32_t *rows, int16_t *hidden) {
     (void)lstm, (void)first, (void)cell, (void)rows, (void)hidden;
     return 0;
 }

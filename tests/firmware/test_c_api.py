@@ -169,7 +169,7 @@ int main(void) {
     REFUSED(affine_0.bias, NULL, TABLE)
     REFUSED(dense.nb_inputs, 2, SHAPE)
     REFUSED(gru_1.nb_neurons, 8, SHAPE)
-    REFUSED(gru_2.reset_after, 0, CAPACITY)
+    REFUSED(gru_2.reset_after, 0, SHAPE)
     REFUSED(gru_2.activation, 9, ACTIVATION)
     REFUSED(gru_1.state_frac, 16, SHIFT)
     REFUSED(gru_1.input.shift, NULL, TABLE)

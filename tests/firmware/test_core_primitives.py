@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from firmware_sim.emulator import Emulator
-from firmware_sim.toolchain import BOARD, SCRIPT, TARGETS, Firmware
+from firmware_sim.toolchain import BOARD, SCRIPT, TARGETS, Firmware, build_firmware
+from nets import gru_net
 from oracle import half_up, pre, sigma_minus
 from rtcore import _build
 
@@ -86,6 +87,17 @@ def pairs(rng, first, second, count):
     return ends + [(first[i], second[j]) for i, j in rng.integers(0, (len(first), len(second)), (count, 2)).tolist()]
 
 
+def beside_the_limit(rng, count):
+    """(acc, mult, shift) whose product, shifted, comes close to where PRE ends."""
+    found = []
+    while len(found) < count:
+        shift, mult, sign = int(rng.integers(0, 17)), int(rng.integers(1, 32768)), int(rng.choice([-1, 1]))
+        acc = sign * ((2**31 << shift) // mult + int(rng.integers(-3, 4)))
+        if MIN <= acc <= MAX:
+            found.append((acc, mult, shift))
+    return found
+
+
 @pytest.mark.parametrize(("core", "compiler"), CASES)
 def test_primitives_are_exact(core, compiler, tmp_path):
     rng = np.random.default_rng(SEED)
@@ -116,3 +128,21 @@ def test_primitives_are_exact(core, compiler, tmp_path):
     for acc, mult in pairs(rng, anything, values(rng, 1, 32767, 100), 1000):
         shift = int(rng.integers(0, 63))
         check("requantize_product", (acc, mult, shift), pre(half_up(acc * mult, shift)))
+    for acc, mult, shift in beside_the_limit(rng, 1000):
+        check("requantize_product", (acc, mult, shift), pre(half_up(acc * mult, shift)))
+
+
+def test_the_row_of_a_sum_that_leaves_int32_is_exact():
+    """Cortex-M0's int8 kernel gives such a sum to rtcore_m0_row; word: factor << 16 | up << 8 | down, the factor even."""
+    rng = np.random.default_rng(SEED)
+    emulator = Emulator(build_firmware(gru_net(rng, 5, 4, 3, 8, 32), "cortex-m0"))
+
+    def check(acc, mult, up, down):
+        actual = emulator.call("rtcore_m0_row", acc, mult << 17 | up << 8 | down)
+        expected = pre(half_up(acc * mult, 16 + down - up))
+        assert actual == expected, f"{acc} * {mult}, {up} up and {down} down: {actual}, not {expected}; seed {SEED}"
+
+    for acc, mult, shift in beside_the_limit(rng, 1000):
+        check(acc, mult, 16 - shift, 0)
+    for acc, mult in pairs(rng, values(rng, MIN, MAX, 400), values(rng, 2**14, 2**15 - 1, 100), 1000):
+        check(acc, mult, int(rng.integers(0, 17)), int(rng.integers(0, 31)))

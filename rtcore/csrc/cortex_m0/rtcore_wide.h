@@ -17,7 +17,7 @@ static inline int32_t rtcore_requantize_product(int32_t acc, int16_t mult, int s
         return upper * (1 << (16 - shift)) + (int32_t)((lower + (1U << (shift - 1))) >> shift);
     }
     const int up = 16 - shift;
-    const int32_t most = INT32_MAX >> up, whole = upper + (int32_t)(lower >> 16); /* the product / 2^16 */
+    const int32_t most = INT32_MAX >> up, whole = upper + (int32_t)(lower >> 16);     /* the product / 2^16 */
     const int32_t rest = (int32_t)(((lower & 65535U) + (1U << shift >> 1)) >> shift); /* 0..2^up */
     if (whole > most || (whole == most && rest == 1 << up)) {
         return INT32_MAX;

@@ -13,6 +13,9 @@
 
 #include "rtcore_matrix_i16.h"
 
+/* Before functions of a whole block: out of line, so that only they keep vectors on the stack, and none need be asked. */
+#define RTCORE_VECTORS static __attribute__((noinline, unused))
+
 /* sigma(-t), t 0..2^31-1, a PRE or twice one: two nodes for every lane, and the chord between them */
 static inline int32x4_t rtcore_chord4(int32x4_t t) {
     const uint32x4_t near = vminq_u32(vreinterpretq_u32_s32(t), vdupq_n_u32((1U << 26) - 1U));
@@ -119,7 +122,7 @@ static inline void rtcore_update4(int32_t *state, int count, int32x4_t a, int32x
     vstrwq_p_s32(state, vaddq_s32(base, step), units);
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
+RTCORE_VECTORS int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     const int32_t *const recurrent = rows + 12;
     const int32x4_t reset = rtcore_meet4(rows + 4, recurrent + 4, gru->gate_shift);
     const int32x4_t reread = rtcore_gated4(reset, vld1q_s32(recurrent + 8));
@@ -129,16 +132,15 @@ RTCORE_OUTLINE static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, in
     return 1;
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_gru_reset(const rtcore_gru_i16 *gru, int count, const int32_t *state,
-                                                         const int32_t *rows, int16_t *reset) {
+RTCORE_VECTORS int rtcore_units4_gru_reset(const rtcore_gru_i16 *gru, int count, const int32_t *state,
+                                           const int32_t *rows, int16_t *reset) {
     const int32x4_t h = vldrwq_z_s32(state, vctp32q((uint32_t)count));
     const rtcore_product4 product = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 4, gru->gate_shift), h);
     rtcore_store4(reset, vrshrq_n_s32(product.high, RTCORE_STATE_EXTRA), count);
     return 1;
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count, int32_t *state,
-                                                          const int32_t *rows) {
+RTCORE_VECTORS int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     const int32x4_t a = rtcore_meet4(rows + 8, rows + 12, gru->candidate_shift);
     const int32x4_t n = rtcore_candidate4(gru->activation, gru->state_frac, a);
     rtcore_update4(state, count, rtcore_meet4(rows, rows + 4, gru->gate_shift), n);
@@ -148,8 +150,7 @@ RTCORE_OUTLINE static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *
 /* sigmoid(f) * c + sigmoid(i) * tanh(g): two exact products, the second with 15 - cell_frac fractional bits more, rounded
  * together once: half the sum of the low words, and its rounding, carry into the high ones. What the second one reads is read
  * when the first is done, so that few vectors wait on the stack. */
-RTCORE_OUTLINE static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int first, int32_t *cell,
-                                                     const int32_t *rows) {
+RTCORE_VECTORS int rtcore_units4_cells(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, const int32_t *rows) {
     const int shift = rtcore_lstm_i16_shift(lstm), finer = 15 - lstm->cell_frac;
     const mve_pred16_t some = vctp32q((uint32_t)(lstm->nb_neurons - first));
     const int32_t *const forget = rows + 4 * (1 - lstm->coupled), *const g = forget + 4;
@@ -167,25 +168,25 @@ RTCORE_OUTLINE static inline int rtcore_units4_cells(const rtcore_lstm_i16 *lstm
     const uint32x4_t carry = vrshrq_n_u32(vhaddq_u32(vreinterpretq_u32_s32(kept.low), low), 31);
     const int32x4_t high = vqaddq_s32(kept.high, vshlq_r_s32(added.high, -finer));
     const int32x4_t next = vqaddq_s32(high, vreinterpretq_s32_u32(carry));
-    vstrwq_p_s32(cell + first, vmaxq_s32(vminq_s32(next, vdupq_n_s32(RTCORE_STATE_ONE)), vdupq_n_s32(-RTCORE_STATE_ONE)),
-                 some);
+    vstrwq_p_s32(cell + first,
+                 vmaxq_s32(vminq_s32(next, vdupq_n_s32(RTCORE_STATE_ONE)), vdupq_n_s32(-RTCORE_STATE_ONE)), some);
     return 1;
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell,
-                                                       const int32_t *rows, int16_t *hidden) {
+RTCORE_VECTORS int rtcore_units4_outputs(const rtcore_lstm_i16 *lstm, int first, const int32_t *cell,
+                                         const int32_t *rows, int16_t *hidden) {
     const int frac = lstm->projection.nb_rows > 0 ? 15 : lstm->state_frac;
     const int left = lstm->nb_neurons - first;
     const int32x4_t c = vldrwq_z_s32(cell + first, vctp32q((uint32_t)left));
     const int32x4_t squashed = rtcore_tanh4(vqrshlq_n_s32(c, RTCORE_PRE_FRAC - RTCORE_STATE_EXTRA - lstm->cell_frac));
     rows += 4 * (3 - lstm->coupled);
-    const rtcore_product4 out = rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 16, rtcore_lstm_i16_shift(lstm)), squashed);
+    const rtcore_product4 out =
+        rtcore_sigmoid_product4(rtcore_meet4(rows, rows + 16, rtcore_lstm_i16_shift(lstm)), squashed);
     rtcore_store4(hidden + first, vrshlq_n_s32(out.high, frac - 30), left);
     return 1;
 }
 
-RTCORE_OUTLINE static inline int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, int count, const int32_t *rows,
-                                                   int16_t *output) {
+RTCORE_VECTORS int rtcore_units4_rnn(const rtcore_rnn_i16 *rnn, int count, const int32_t *rows, int16_t *output) {
     const int32x4_t pre = rtcore_meet4(rows, rows + 4, rnn->shift);
     if (rnn->activation == RTCORE_ACTIVATION_TANH) {
         rtcore_store4(output, vrshlq_n_s32(rtcore_tanh4(pre), rnn->state_frac - 30), count);
