@@ -40,7 +40,7 @@ MATRICES = {  # kind -> the members of its C struct that are matrices, the gates
     "conv_i16": (("matrix",), (1,), pack_conv),
     "depthwise_i16": (("",), (1,), pack_depthwise),  # "": its arrays are the struct's own
 }
-ROWS = {"rnn_i16": 8, "gru_i16": 24, "lstm_i16": 32}  # RTCORE_<kind>_ROWS
+ROWS = 32  # RTCORE_ROWS
 GEOMETRY = " ".join(f"window.{name}" for name in WINDOW)
 STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the same names
     "dense_i16": "nb_inputs nb_neurons activation",
@@ -55,12 +55,12 @@ STRUCTS = {  # kind -> the numbers in its C struct, ints of the record by the sa
 # struct, a and b are inputs, y is the output, h, c and view are members of the layer's state; an array's name is a
 # member of the layer in NAME_weights; other words are ints of the record.
 ARGUMENTS = {
-    "dense_i16": "w y a",
+    "dense_i16": "w y a rows",
     "gru_i16": "w h view a rows",
     "gru_i16_before": "w h view a rows scratch",
     "lstm_i16": "w c view a rows scratch",
     "rnn_i16": "w view a rows scratch",
-    "conv_i16": "w y a scratch",
+    "conv_i16": "w y a rows scratch",
     "depthwise_i16": "w y a",
     "pool_i16": "w y a",
     "activation_i16": "y a n activation shift",
@@ -125,7 +125,7 @@ class Call:
     inputs: list[str]
     output: str
     scratch: int  # int16 elements that its call needs beside input, output and state
-    rows: int  # int32 elements, of a recurrent layer
+    rows: int  # int32 elements, for rows of its matrices
     matrices: list[tuple[str, Packed, dict[str, str]]] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)  # member of its struct that is no matrix -> array
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -236,7 +236,7 @@ def call_of(
         inputs=[row(layer, f"pitch_{which}", places[x]) for which, x in zip("ab", layer.inputs, strict=False)],
         output=row(layer, "pitch_y", places[layer.output]),
         scratch=scratch_of(layer),
-        rows=ROWS.get(layer.kind, 0),
+        rows=rows_of(layer),
         parts=parts_of(layer, id_, macro),
     )
     if layer.kind in MATRICES:
@@ -269,6 +269,14 @@ def scratch_of(layer: Layer) -> int:
         return conv_scratch(layer)
     before = layer.kind == "gru_i16" and not layer.ints["reset_after"]
     return layer.ints["nb_neurons"] if before or layer.kind in ("lstm_i16", "rnn_i16") else 0
+
+
+def rows_of(layer: Layer) -> int:
+    """int32 elements that the call of a layer needs for rows of its matrices: of a recurrent one those of four units."""
+    if layer.kind in ("dense_i16", "conv_i16"):
+        neurons = layer.ints["nb_neurons"] // layer.ints.get("groups", 1)
+        return min(ROWS, (neurons + 3) // 4 * 4)
+    return {"rnn_i16": 8, "gru_i16": 24, "lstm_i16": ROWS}.get(layer.kind, 0)
 
 
 def row(layer: Layer, pitch: str, base: str) -> str:

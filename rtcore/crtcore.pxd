@@ -10,9 +10,7 @@ cdef extern from "rtcore.h" nogil:
     enum:
         RTCORE_MAX_NEURONS
         RTCORE_SPEC_VERSION
-        RTCORE_RNN_ROWS
-        RTCORE_GRU_ROWS
-        RTCORE_LSTM_ROWS
+        RTCORE_ROWS
 
     ctypedef struct rtcore_matrix_i16:
         const int8_t *w8
@@ -34,7 +32,7 @@ cdef extern from "rtcore.h" nogil:
         int activation
 
     int rtcore_dense_i16_check(const rtcore_dense_i16 *layer)
-    void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input)
+    void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input, int32_t *rows)
 
     ctypedef struct rtcore_window:
         int in_h
@@ -59,7 +57,8 @@ cdef extern from "rtcore.h" nogil:
         int activation
 
     int rtcore_conv_i16_check(const rtcore_conv_i16 *conv, int capacity)
-    void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int16_t *scratch)
+    void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int32_t *rows,
+                              int16_t *scratch)
 
     ctypedef struct rtcore_depthwise_i16:
         rtcore_window window

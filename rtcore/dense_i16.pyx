@@ -5,9 +5,9 @@ Neighbours: `layer.pyx` (base), `packing.py` (the weights' layout), SPEC.md sect
 
 import numpy as np
 
-from libc.stdint cimport int16_t, int64_t
+from libc.stdint cimport int16_t, int32_t, int64_t
 
-from rtcore.crtcore cimport (rtcore_dense_i16, rtcore_dense_i16_check, rtcore_dense_i16_step,
+from rtcore.crtcore cimport (RTCORE_ROWS, rtcore_dense_i16, rtcore_dense_i16_check, rtcore_dense_i16_step,
                              rtcore_matrix_i16_sums4)
 from rtcore.layer cimport Layer, hold_matrix, set_call
 
@@ -16,7 +16,8 @@ from rtcore.packing import pack_dense, unblocks
 
 
 cdef void step(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
-    rtcore_dense_i16_step(<const rtcore_dense_i16 *>layer, y, a)
+    cdef int32_t rows[RTCORE_ROWS]
+    rtcore_dense_i16_step(<const rtcore_dense_i16 *>layer, y, a, rows)
 
 
 cdef class DenseI16(Layer):
@@ -40,7 +41,7 @@ cdef class DenseI16(Layer):
         out = np.empty(self.c.nb_neurons, np.int16)
         cdef int16_t[::1] y = out
         with nogil:
-            rtcore_dense_i16_step(&self.c, &y[0], &x[0])
+            step(&self.c, &x[0], NULL, &y[0])
         return out
 
     def sums(self, const int16_t[::1] x not None):

@@ -2,7 +2,7 @@
 # Neighbours: gru_i16.pyx, csrc/rtcore_gru_i16.c.
 from libc.stdint cimport int16_t, int32_t
 
-from rtcore.crtcore cimport RTCORE_GRU_ROWS, RTCORE_MAX_NEURONS, rtcore_gru_i16
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, RTCORE_ROWS, rtcore_gru_i16
 from rtcore.recurrent cimport Recurrent
 
 
@@ -18,5 +18,5 @@ cdef class GruI16(Recurrent):
     cdef GruI16Call call
     cdef int32_t states[RTCORE_MAX_NEURONS]
     cdef int16_t views[RTCORE_MAX_NEURONS]
-    cdef int32_t rows[RTCORE_GRU_ROWS]
+    cdef int32_t rows[RTCORE_ROWS]
     cdef int16_t scratch[RTCORE_MAX_NEURONS]

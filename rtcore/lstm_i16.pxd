@@ -2,7 +2,7 @@
 # call that copies its cell out. Neighbours: lstm_i16.pyx, csrc/rtcore_lstm_i16.c.
 from libc.stdint cimport int16_t, int32_t
 
-from rtcore.crtcore cimport RTCORE_LSTM_ROWS, RTCORE_MAX_NEURONS, rtcore_lstm_i16
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, RTCORE_ROWS, rtcore_lstm_i16
 from rtcore.layer cimport Layer
 from rtcore.recurrent cimport Recurrent
 
@@ -19,7 +19,7 @@ cdef class LstmI16(Recurrent):
     cdef LstmI16Call call
     cdef int32_t cells[RTCORE_MAX_NEURONS]
     cdef int16_t views[RTCORE_MAX_NEURONS]
-    cdef int32_t rows[RTCORE_LSTM_ROWS]
+    cdef int32_t rows[RTCORE_ROWS]
     cdef int16_t scratch[RTCORE_MAX_NEURONS]
 
 

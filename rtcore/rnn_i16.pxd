@@ -2,7 +2,7 @@
 # Neighbours: rnn_i16.pyx, csrc/rtcore_rnn_i16.c.
 from libc.stdint cimport int16_t, int32_t
 
-from rtcore.crtcore cimport RTCORE_MAX_NEURONS, RTCORE_RNN_ROWS, rtcore_rnn_i16
+from rtcore.crtcore cimport RTCORE_MAX_NEURONS, RTCORE_ROWS, rtcore_rnn_i16
 from rtcore.recurrent cimport Recurrent
 
 
@@ -16,5 +16,5 @@ cdef class RnnI16(Recurrent):
     cdef rtcore_rnn_i16 c
     cdef RnnI16Call call
     cdef int16_t views[RTCORE_MAX_NEURONS]
-    cdef int32_t rows[RTCORE_RNN_ROWS]
+    cdef int32_t rows[RTCORE_ROWS]
     cdef int16_t scratch[RTCORE_MAX_NEURONS]

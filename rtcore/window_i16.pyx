@@ -10,9 +10,10 @@ import numpy as np
 from libc.stdint cimport int16_t, int32_t
 from libc.string cimport memset
 
-from rtcore.crtcore cimport (rtcore_conv_i16, rtcore_conv_i16_check, rtcore_conv_i16_step, rtcore_depthwise_i16,
-                             rtcore_depthwise_i16_check, rtcore_depthwise_i16_step, rtcore_matrix_i16, rtcore_pool_i16,
-                             rtcore_pool_i16_check, rtcore_pool_i16_step, rtcore_window)
+from rtcore.crtcore cimport (RTCORE_ROWS, rtcore_conv_i16, rtcore_conv_i16_check, rtcore_conv_i16_step,
+                             rtcore_depthwise_i16, rtcore_depthwise_i16_check, rtcore_depthwise_i16_step,
+                             rtcore_matrix_i16, rtcore_pool_i16, rtcore_pool_i16_check, rtcore_pool_i16_step,
+                             rtcore_window)
 from rtcore.layer cimport Layer, hold_matrix, set_call
 
 from rtcore.errors import check
@@ -30,7 +31,8 @@ cdef rtcore_window window_of(object ints) except *:
 
 cdef void convolve(const void *layer, const int16_t *a, const int16_t *b, int16_t *y) noexcept nogil:
     cdef const ConvI16Call *call = <const ConvI16Call *>layer
-    rtcore_conv_i16_step(call.conv, y, a, call.scratch)
+    cdef int32_t rows[RTCORE_ROWS]
+    rtcore_conv_i16_step(call.conv, y, a, rows, call.scratch)
 
 
 cdef class ConvI16(Layer):

@@ -76,6 +76,10 @@ typedef struct {
 #define RTCORE_STREAM_BOUNDED 16
 #define RTCORE_STREAM_ONE_LESS 32
 
+/* `rows` of a *_step() is the part of its scratch that takes rows of its matrices: the caller's, so that no stack need hold
+ * them. This is the most that any layer asks for. */
+#define RTCORE_ROWS 32
+
 /* y = activation(W x + b). Linear and ReLU leave in the format that the matrix requantizes to; sigmoid and tanh take
  * Q22 pre-activations from the matrix and leave in Q0.15. */
 typedef struct {
@@ -86,8 +90,9 @@ typedef struct {
 } rtcore_dense_i16;
 
 int rtcore_dense_i16_check(const rtcore_dense_i16 *layer);
-/* output: i16 [nb_neurons]; input: i16 [nb_inputs]; they must not overlap. */
-void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input);
+/* output: i16 [nb_neurons]; input: i16 [nb_inputs]; they must not overlap. rows: i32 [nb_neurons rounded up to 4, at most
+ * RTCORE_ROWS]. */
+void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input, int32_t *rows);
 
 /* How a kernel of kernel_h x kernel_w taps moves over an input of [in_h][in_w][channels], row-major, and gives an output
  * of [out_h][out_w][channels]. Tap (k, l) of output (i, j) reads input (i * stride_h - pad_h + k * dilation_h,
@@ -122,9 +127,11 @@ typedef struct {
 
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_conv_i16_check(const rtcore_conv_i16 *conv, int capacity);
-/* output: i16 [out_h][out_w][nb_neurons]; input: i16 [in_h][in_w][nb_inputs]; they must not overlap. scratch: i16
- * [kernel_h * kernel_w * nb_inputs / groups]; it may be NULL where every patch lies in one piece within the input. */
-void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int16_t *scratch);
+/* output: i16 [out_h][out_w][nb_neurons]; input: i16 [in_h][in_w][nb_inputs]; they must not overlap. rows: i32
+ * [nb_neurons / groups rounded up to 4, at most RTCORE_ROWS]; scratch: i16 [kernel_h * kernel_w * nb_inputs / groups], which
+ * may be NULL where every patch lies in one piece within the input. */
+void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int32_t *rows,
+                          int16_t *scratch);
 
 /* Convolution of each input channel alone, zero padding: output channel o reads input channel o / multiplier. Tables as
  * those of rtcore_matrix_i16, rows rounded up to 4, but weights packed tap by tap. */
@@ -149,11 +156,6 @@ int rtcore_depthwise_i16_check(const rtcore_depthwise_i16 *layer);
 /* output: i16 [out_h][out_w][nb_neurons]; input: i16 [in_h][in_w][nb_inputs]; they must not overlap. */
 void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input);
 
-/* Elements of `rows`, the part of a recurrent layer's scratch that holds what its two matrices give four units. */
-#define RTCORE_RNN_ROWS 8
-#define RTCORE_GRU_ROWS 24
-#define RTCORE_LSTM_ROWS 32
-
 /* Gated recurrent unit, the wide recurrence of SPEC.md 5. Rows of both matrices come in groups of 4 units, gate by
  * gate: group 3b is update (z), 3b+1 reset (r), 3b+2 candidate (h) of units 4b..4b+3.
  * z, r requantize to Q(22 - gate_shift); the candidate's two sums to Q(22 - candidate_shift) for sigmoid and tanh,
@@ -174,7 +176,7 @@ typedef struct {
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity);
 /* state: i32 [nb_neurons], Q(state_frac + 15), -2^30..2^30; view: i16 [nb_neurons], Q(state_frac), the state rounded:
- * this is the layer's output, and what the next step's matrices read. rows: i32 [RTCORE_GRU_ROWS]; input: i16
+ * this is the layer's output, and what the next step's matrices read. rows: i32 [24]; input: i16
  * [nb_inputs], not overlapping the others. For reset_after 1. */
 void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows);
 /* The same for reset_after 0. scratch: i16 [nb_neurons]. */
@@ -204,7 +206,7 @@ typedef struct {
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_lstm_i16_check(const rtcore_lstm_i16 *lstm, int capacity);
 /* cell: i32 [nb_neurons], Q(cell_frac + 15), -2^30..2^30. view: i16 [nb_outputs], Q(state_frac): the layer's output, and
- * what the next step's matrices read. rows: i32 [RTCORE_LSTM_ROWS]; scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not
+ * what the next step's matrices read. rows: i32 [32]; scratch: i16 [nb_neurons]. input: i16 [nb_inputs], not
  * overlapping the others. */
 void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
                           int32_t *rows, int16_t *scratch);
@@ -223,7 +225,7 @@ typedef struct {
 
 /* capacity: number of elements of the scratch that steps will be given. */
 int rtcore_rnn_i16_check(const rtcore_rnn_i16 *rnn, int capacity);
-/* view: i16 [nb_neurons], Q(state_frac): state and output. rows: i32 [RTCORE_RNN_ROWS]; scratch: i16 [nb_neurons]. input:
+/* view: i16 [nb_neurons], Q(state_frac): state and output. rows: i32 [8]; scratch: i16 [nb_neurons]. input:
  * i16 [nb_inputs], not overlapping the others. */
 void rtcore_rnn_i16_step(const rtcore_rnn_i16 *rnn, int16_t *view, const int16_t *input, int32_t *rows,
                          int16_t *scratch);

@@ -8,8 +8,6 @@
 #include "rtcore_matrix_i16.h"
 #include "rtcore_window.h"
 
-enum { BLOCKS = 3 }; /* of four rows, at a time */
-
 /* Whether the taps of a group that lie inside the input are consecutive elements. */
 static int consecutive(const rtcore_conv_i16 *conv) {
     const rtcore_window *const w = &conv->window;
@@ -34,8 +32,8 @@ RTCORE_OUTLINE static int16_t *run(int16_t *to, const int16_t *from, int n, int 
 }
 
 /* The patch of a group at a position; input: the group's first channel of the whole input. */
-static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input, int row, int column, rtcore_taps rows,
-                               int16_t *scratch) {
+RTCORE_OUTLINE static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input, int row, int column,
+                                              rtcore_taps rows, int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
     const int channels = conv->nb_inputs / conv->groups, whole = conv->groups == 1 && w->dilation_w == 1;
     const int top = row * w->stride_h - w->pad_h, left = column * w->stride_w - w->pad_w;
@@ -62,7 +60,20 @@ static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input
     return scratch;
 }
 
-void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int16_t *scratch) {
+/* The channels of a group of a position, whose rows begin with `block`. */
+RTCORE_OUTLINE static void channels_of(const rtcore_conv_i16 *conv, int block, int16_t *output, const int16_t *patch,
+                                       int32_t *rows) {
+    for (int left = conv->nb_neurons / conv->groups; left > 0; left -= RTCORE_ROWS) {
+        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
+        rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
+        rtcore_matrix_i16_activate(output, rows, count, conv->activation);
+        output += RTCORE_ROWS;
+        block += RTCORE_ROWS / 4;
+    }
+}
+
+void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int32_t *rows,
+                          int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
     const int channels = conv->nb_inputs / conv->groups, neurons = conv->nb_neurons / conv->groups;
     for (int row = 0; row < w->out_h; row++) {
@@ -71,14 +82,9 @@ void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const in
             int block = 0;
             for (int group = 0; group < conv->groups; group++) {
                 const int16_t *const patch = patch_at(conv, input + group * channels, row, column, taps, scratch);
-                for (int first = 0; first < neurons; first += 4 * BLOCKS) {
-                    int32_t rows[4 * BLOCKS];
-                    const int count = neurons - first < 4 * BLOCKS ? neurons - first : 4 * BLOCKS;
-                    rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
-                    block += (count + 3) / 4;
-                    rtcore_matrix_i16_activate(output, rows, count, conv->activation);
-                    output += count;
-                }
+                channels_of(conv, block, output, patch, rows);
+                block += (neurons + 3) / 4;
+                output += neurons;
             }
         }
     }

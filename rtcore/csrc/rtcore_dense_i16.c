@@ -2,17 +2,14 @@
  * Neighbours: rtcore_matrix_i16.h (the rows and their activations). */
 #include "rtcore_matrix_i16.h"
 
-enum { GROUPS = 2 }; /* of four rows, at a time */
-
-void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input) {
-    int32_t rows[4 * GROUPS];
+void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input, int32_t *rows) {
     int group = 0;
-    for (int left = layer->nb_neurons; left > 0; left -= 4 * GROUPS) {
-        const int count = left < 4 * GROUPS ? left : 4 * GROUPS;
+    for (int left = layer->nb_neurons; left > 0; left -= RTCORE_ROWS) {
+        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
         rtcore_matrix_i16_rows(&layer->matrix, group, (count + 3) / 4, input, rows);
         rtcore_matrix_i16_activate(output, rows, count, layer->activation);
-        output += 4 * GROUPS;
-        group += GROUPS;
+        output += RTCORE_ROWS;
+        group += RTCORE_ROWS / 4;
     }
 }
 

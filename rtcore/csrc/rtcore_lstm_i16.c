@@ -141,11 +141,13 @@ void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *v
         }
         return;
     }
-    for (int first = 0; first < lstm->nb_outputs; first += 4) {
-        rtcore_matrix_i16_rows(&lstm->projection, first / 4, 1, scratch, rows);
-        for (int k = 0; k < 4 && first + k < lstm->nb_outputs; k++) {
-            view[first + k] = rtcore_sat16(rows[k]);
-        }
+    group = 0;
+    for (int left = lstm->nb_outputs; left > 0; left -= RTCORE_ROWS) {
+        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
+        rtcore_matrix_i16_rows(&lstm->projection, group, (count + 3) / 4, scratch, rows);
+        rtcore_matrix_i16_activate(view, rows, count, RTCORE_ACTIVATION_LINEAR);
+        view += RTCORE_ROWS;
+        group += RTCORE_ROWS / 4;
     }
 }
 

@@ -14,7 +14,7 @@ from firmware_sim.architectures import RISCV32, THUMB
 from firmware_sim.emulator import PAGE, Emulator, EmulatorError
 from firmware_sim.toolchain import TARGETS, build_firmware, state_arrays
 from nets import Builder, function_net, gru_net, memory_net, random_frames, random_initial, random_tables, rnnoise_net
-from quantize.c_layers import ROWS
+from quantize.c_layers import rows_of
 from quantize.emit_c import STACK_BYTES
 from quantize.golden import golden_vectors
 from window_nets import option_net, random_window
@@ -342,7 +342,7 @@ def test_sizes_are_those_of_the_parts(target):
     assert 0 <= sizes.code - code <= 0.1 * code + 64, "functions, and the literals behind them"
     assert sizes.flash == sizes.code + sizes.tables
     arrays = [(4 if member == part.wide else 2) * part.size for _, member, part in state_arrays(net())]
-    least = 4 + sum(arrays) + 2 * net().arena + 4 * max(ROWS[layer.kind] for layer in net().states)
+    least = 4 + sum(arrays) + 2 * net().arena + 4 * max(rows_of(layer) for layer in net().layers)
     scratch = 2 * max(layer.ints["nb_neurons"] for layer in net().states)
     assert least <= sizes.ram <= least + scratch + 4 * len(arrays) + 4
 
