@@ -8,6 +8,11 @@
 #include "rtcore_matrix_i16.h"
 #include "rtcore_window.h"
 
+/* Channels of a group, of the input or the output: no division where there is one group. */
+static int in_group(const rtcore_conv_i16 *conv, int channels) {
+    return conv->groups == 1 ? channels : channels / conv->groups;
+}
+
 /* Whether the taps of a group that lie inside the input are consecutive elements. */
 static int consecutive(const rtcore_conv_i16 *conv) {
     const rtcore_window *const w = &conv->window;
@@ -35,7 +40,7 @@ RTCORE_OUTLINE static int16_t *run(int16_t *to, const int16_t *from, int n, int 
 RTCORE_OUTLINE static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input, int row, int column,
                                               rtcore_taps rows, int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
-    const int channels = conv->nb_inputs / conv->groups, whole = conv->groups == 1 && w->dilation_w == 1;
+    const int channels = in_group(conv, conv->nb_inputs), whole = conv->groups == 1 && w->dilation_w == 1;
     const int top = row * w->stride_h - w->pad_h, left = column * w->stride_w - w->pad_w;
     const rtcore_taps columns = rtcore_taps_inside(left, w->dilation_w, w->kernel_w, w->in_w);
     int at = (top * w->in_w + left) * conv->nb_inputs; /* element of tap (0, 0), which may lie outside */
@@ -61,9 +66,9 @@ RTCORE_OUTLINE static const int16_t *patch_at(const rtcore_conv_i16 *conv, const
 }
 
 /* The channels of a group of a position, whose rows begin with `block`. */
-RTCORE_OUTLINE static void channels_of(const rtcore_conv_i16 *conv, int block, int16_t *output, const int16_t *patch,
+static void channels_of(const rtcore_conv_i16 *conv, int block, int16_t *output, const int16_t *patch,
                                        int32_t *rows) {
-    for (int left = conv->nb_neurons / conv->groups; left > 0; left -= RTCORE_ROWS) {
+    for (int left = in_group(conv, conv->nb_neurons); left > 0; left -= RTCORE_ROWS) {
         const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
         rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
         rtcore_matrix_i16_activate(output, rows, count, conv->activation);
@@ -75,7 +80,7 @@ RTCORE_OUTLINE static void channels_of(const rtcore_conv_i16 *conv, int block, i
 void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int32_t *rows,
                           int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
-    const int channels = conv->nb_inputs / conv->groups, neurons = conv->nb_neurons / conv->groups;
+    const int channels = in_group(conv, conv->nb_inputs), neurons = in_group(conv, conv->nb_neurons);
     for (int row = 0; row < w->out_h; row++) {
         const rtcore_taps taps = rtcore_taps_inside(row * w->stride_h - w->pad_h, w->dilation_h, w->kernel_h, w->in_h);
         for (int column = 0; column < w->out_w; column++) {
