@@ -36,20 +36,20 @@ RTCORE_OUTLINE static int16_t *run(int16_t *to, const int16_t *from, int n, int 
     return to;
 }
 
-/* The patch of a group at a position; input: the group's first channel of the whole input. */
+/* The patch of a group at a position; input: the group's first channel of the whole input; rows: the taps inside. */
 RTCORE_OUTLINE static const int16_t *patch_at(const rtcore_conv_i16 *conv, const int16_t *input, int row, int column,
-                                              rtcore_taps rows, int16_t *scratch) {
+                                              const rtcore_taps *rows, int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
     const int channels = in_group(conv, conv->nb_inputs), whole = conv->groups == 1 && w->dilation_w == 1;
     const int top = row * w->stride_h - w->pad_h, left = column * w->stride_w - w->pad_w;
     const rtcore_taps columns = rtcore_taps_inside(left, w->dilation_w, w->kernel_w, w->in_w);
     int at = (top * w->in_w + left) * conv->nb_inputs; /* element of tap (0, 0), which may lie outside */
-    if (rows.end - rows.first == w->kernel_h && columns.end - columns.first == w->kernel_w && consecutive(conv)) {
+    if (rows->end - rows->first == w->kernel_h && columns.end - columns.first == w->kernel_w && consecutive(conv)) {
         return input + at;
     }
     int16_t *to = scratch;
     for (int kh = 0; kh < w->kernel_h; kh++, at += w->dilation_h * w->in_w * conv->nb_inputs) {
-        if (kh < rows.first || kh >= rows.end) {
+        if (kh < rows->first || kh >= rows->end) {
             to = run(to, scratch, w->kernel_w * channels, 0);
         } else if (whole) {
             to = run(to, scratch, columns.first * channels, 0);
@@ -65,18 +65,6 @@ RTCORE_OUTLINE static const int16_t *patch_at(const rtcore_conv_i16 *conv, const
     return scratch;
 }
 
-/* The channels of a group of a position, whose rows begin with `block`. */
-static void channels_of(const rtcore_conv_i16 *conv, int block, int16_t *output, const int16_t *patch,
-                                       int32_t *rows) {
-    for (int left = in_group(conv, conv->nb_neurons); left > 0; left -= RTCORE_ROWS) {
-        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
-        rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
-        rtcore_matrix_i16_activate(output, rows, count, conv->activation);
-        output += RTCORE_ROWS;
-        block += RTCORE_ROWS / 4;
-    }
-}
-
 void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const int16_t *input, int32_t *rows,
                           int16_t *scratch) {
     const rtcore_window *const w = &conv->window;
@@ -86,10 +74,14 @@ void rtcore_conv_i16_step(const rtcore_conv_i16 *conv, int16_t *output, const in
         for (int column = 0; column < w->out_w; column++) {
             int block = 0;
             for (int group = 0; group < conv->groups; group++) {
-                const int16_t *const patch = patch_at(conv, input + group * channels, row, column, taps, scratch);
-                channels_of(conv, block, output, patch, rows);
-                block += (neurons + 3) / 4;
-                output += neurons;
+                const int16_t *const patch = patch_at(conv, input + group * channels, row, column, &taps, scratch);
+                for (int left = neurons; left > 0; left -= RTCORE_ROWS) {
+                    const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
+                    rtcore_matrix_i16_rows(&conv->matrix, block, (count + 3) / 4, patch, rows);
+                    rtcore_matrix_i16_activate(output, rows, count, conv->activation);
+                    block += (count + 3) / 4;
+                    output += count;
+                }
             }
         }
     }
