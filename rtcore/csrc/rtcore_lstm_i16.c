@@ -125,6 +125,25 @@ static void units_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, int3
     }
 }
 
+/* What all units give out becomes the view, by the projection where there is one. */
+RTCORE_OUTLINE static void view_of(const rtcore_lstm_i16 *lstm, int16_t *view, const int16_t *hidden, int32_t *rows) {
+    if (lstm->projection.nb_rows == 0) {
+        for (int i = 0; i < lstm->nb_neurons; i++) {
+            view[i] = hidden[i];
+        }
+        return;
+    }
+    int group = 0;
+    for (int left = lstm->nb_outputs; left > 0; left -= RTCORE_ROWS) {
+        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
+        rtcore_matrix_i16_rows(&lstm->projection, group, (count + 3) / 4, hidden, rows);
+        for (int k = 0; k < count; k++) {
+            *view++ = rtcore_sat16(rows[k]);
+        }
+        group += RTCORE_ROWS / 4;
+    }
+}
+
 void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *view, const int16_t *input,
                           int32_t *rows, int16_t *scratch) {
     int group = 0;
@@ -135,20 +154,7 @@ void rtcore_lstm_i16_step(const rtcore_lstm_i16 *lstm, int32_t *cell, int16_t *v
         group += gates;
         units_of(lstm, first, cell, rows, scratch);
     }
-    if (lstm->projection.nb_rows == 0) {
-        for (int i = 0; i < lstm->nb_neurons; i++) {
-            view[i] = scratch[i];
-        }
-        return;
-    }
-    group = 0;
-    for (int left = lstm->nb_outputs; left > 0; left -= RTCORE_ROWS) {
-        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
-        rtcore_matrix_i16_rows(&lstm->projection, group, (count + 3) / 4, scratch, rows);
-        rtcore_matrix_i16_activate(view, rows, count, RTCORE_ACTIVATION_LINEAR);
-        view += RTCORE_ROWS;
-        group += RTCORE_ROWS / 4;
-    }
+    view_of(lstm, view, scratch, rows);
 }
 
 static int check_peepholes(const rtcore_lstm_i16 *lstm) {
