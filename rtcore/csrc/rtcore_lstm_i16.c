@@ -137,9 +137,8 @@ RTCORE_OUTLINE static void view_of(const rtcore_lstm_i16 *lstm, int16_t *view, c
     for (int left = lstm->nb_outputs; left > 0; left -= RTCORE_ROWS) {
         const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
         rtcore_matrix_i16_rows(&lstm->projection, group, (count + 3) / 4, hidden, rows);
-        for (int k = 0; k < count; k++) {
-            *view++ = rtcore_sat16(rows[k]);
-        }
+        rtcore_matrix_i16_activate(view, rows, count, RTCORE_ACTIVATION_LINEAR);
+        view += RTCORE_ROWS;
         group += RTCORE_ROWS / 4;
     }
 }
