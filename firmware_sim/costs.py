@@ -376,9 +376,9 @@ def _priced(code: Code, timing: Any, blocks: Counter) -> tuple[int, Range]:
     """Instructions and cycles of executed blocks."""
     instructions = least = most = 0
     for (address, size, left), times in blocks.items():
-        run = code.run(address, size)
-        low, high = timing.block(run, left)
-        instructions, least, most = instructions + times * len(run), least + times * low, most + times * high
+        for run, jumps in code.executed(address, size):
+            low, high = timing.block(run, jumps or (left and run[-1].end == address + size))
+            instructions, least, most = instructions + times * len(run), least + times * low, most + times * high
     return instructions, (least, most)
 
 

@@ -18,6 +18,7 @@ from firmware_sim.architectures import RISCV32
 from firmware_sim.emulator import Board
 from firmware_sim.toolchain import require
 
+ENDS = ("jump", "return", "indirect", "kept")  # flows that never just go on
 LONGEST_RUN = 4096  # bytes that are decoded at once, at most
 
 RISCV_STORES = ("sb", "sh", "sw")
@@ -82,10 +83,19 @@ class Code:
             found = []
             for instruction in self._decoded(self._board.read(address, min(size, self.end - address)), address):
                 found.append(instruction)
-                if instruction.flow in ("jump", "return", "indirect", "kept"):
+                if instruction.flow in ENDS:
                     break
             self._runs[key] = tuple(found)
         return self._runs[key]
+
+    def executed(self, address: int, size: int) -> Iterator[tuple[tuple[Instruction, ...], bool]]:
+        """Runs of which `size` bytes from an address on consist, all executed one after the other, and whether each
+        ends in a jump: it may go right behind itself."""
+        end = address + size
+        while address < end:
+            run = self.run(address, end - address)
+            yield run, run[-1].flow in ENDS
+            address = run[-1].end
 
     def _decoded(self, code: bytes, start: int) -> Iterator[Instruction]:
         """Instruction after instruction, up to the first that is none."""

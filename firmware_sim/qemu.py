@@ -28,6 +28,7 @@ PATIENCE_S = 120.0  # after which a call is taken for an endless loop
 CHUNK = 1024  # bytes of memory in a packet
 R0, SP, LINK, PC, XPSR = 0, 13, 14, 15, 25  # numbers in the protocol
 THUMB_STATE = 1 << 24  # of XPSR
+STOPPED = "Stopped execution of TB chain before"
 ONE_BY_ONE = ("singlestep", "one-insn-per-tb")  # the monitor's command, before and since version 8.1
 
 
@@ -110,7 +111,7 @@ class Qemu(Board):
         finally:
             for command in ("log none", *(f"{name} off" for name in ONE_BY_ONE)):
                 self._command(command)
-        lines = log.read_text().splitlines()
+        lines = executed(log.read_text().splitlines())
         log.unlink()  # the next one would be appended
         if len(lines) != (ran := self._count() - before):
             raise EmulatorError(f"{self.firmware.target.name}: {PROGRAM} logs {len(lines)} of {ran} instructions")
@@ -256,6 +257,24 @@ class Qemu(Board):
     def _tell(self, text: str) -> None:
         if self._ask(text) != "OK":
             raise EmulatorError(f"{self.firmware.target.name}: {PROGRAM} does not do {text[:40]!r}")
+
+
+def executed(lines: Iterable[str]) -> list[str]:
+    """The lines of a log of entered blocks whose block ran.
+
+    QEMU logs a block as it jumps to it. What the block does first is to take its instructions off a counter of 16 bits;
+    where they are not left, after 65535 instructions at the latest, it jumps back without having run any. QEMU logs
+    that it stopped before this block, fills the counter again, and enters and logs the block once more.
+    """
+    ran: list[str] = []
+    for line in lines:
+        if line.startswith("Trace "):
+            ran.append(line)
+        elif ran and line.startswith(f"{STOPPED} {ran[-1].split()[2]} "):
+            ran.pop()
+        else:
+            raise EmulatorError(f"{PROGRAM} logs {line!r}, which is no block that runs, nor stops the one before it")
+    return ran
 
 
 def _end(process: subprocess.Popen, said, folder: str) -> None:

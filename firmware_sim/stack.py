@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from firmware_sim.disassembly import Code, Instruction, moved
 from firmware_sim.emulator import Board, EmulatorError
@@ -30,10 +31,12 @@ class Stack:
 
 
 def leaves(run: Sequence[Instruction]) -> bool:
-    """Whether code that begins with a conditional move of the stack pointer unwinds it under the same condition and
-    returns: what goes on has the stack as it was."""
-    following = next(at for at in (*run, None) if at is None or at.flow != "maybe move")
-    return run[0].takes is not None and run[0].takes < 0 and following is not None and following.flow == "maybe return"
+    """Whether code that begins with a conditional move of the stack pointer unwinds it and returns under the same
+    condition, with nothing in between that would change how that turns out: what goes on has the stack as it was."""
+    first, moves = run[0], sum(1 for _ in takewhile(lambda at: at.flow == "maybe move", run))
+    if first.takes is None or first.takes >= 0 or moves == len(run) or run[moves].flow != "maybe return":
+        return False
+    return all(at.raw.cc == first.raw.cc and not at.raw.update_flags for at in run[: moves + 1])
 
 
 class StackReader:

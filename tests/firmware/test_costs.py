@@ -13,7 +13,7 @@ import pytest
 
 from boards import M55, on
 from firmware_sim import costs_report
-from firmware_sim.costs import FRAMES, Budget, analyze, judged, memory_map
+from firmware_sim.costs import FRAMES, Budget, _priced, analyze, judged, memory_map
 from firmware_sim.disassembly import Code
 from firmware_sim.engines import McuEngine, board_of
 from firmware_sim.stack import StackError, StackReader
@@ -23,6 +23,7 @@ from graphs import gru_graph
 from nets import Builder, function_net, gru_net, memory_net, random_tables, rnnoise_net
 from quantize import QuantizeError, quantize_graph
 from quantize.golden import golden_vectors
+from window_nets import option_net
 
 for module in ("ziglang", "unicorn", "elftools", "capstone"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
@@ -122,6 +123,18 @@ def test_instructions_cost_what_the_manuals_say(target):
         assert TIMINGS[target].block(run, left) == expected, f"{target}: {[x.text for x in run]}"
 
 
+def test_a_jump_right_behind_itself_is_a_jump():
+    """Within one run of QEMU's, between two blocks of unicorn's."""
+    board = board_of(build_firmware(gru_net(rng(), 3, 5, 2, 8, 32), "cortex-m4"))
+    place, timing = board.symbol("net_check").address, TIMINGS["cortex-m4"]
+    board.write(place, struct.pack("<3H", 0x1840, 0xE7FF, 0x1840))  # adds r0, r0, r1; b on; adds r0, r0, r1
+    code = Code(board)
+    assert [(len(run), jumps) for run, jumps in code.executed(place, 6)] == [(2, True), (1, False)]
+    for blocks in ({(place, 6, False): 5}, {(place, 4, False): 5, (place + 4, 2, False): 5}):
+        assert _priced(code, timing, blocks) == (15, (5 * 4, 5 * 6))
+    assert _priced(code, timing, {(place, 6, True): 1}) == (3, (5, 9))
+
+
 def test_every_target_has_a_timing():
     assert TIMINGS.keys() == {*TARGETS, M55}
     assert all(timing.source for timing in TIMINGS.values())
@@ -155,6 +168,18 @@ def test_instructions_are_those_of_the_emulator(target):
         assert cost.instructions * 0.8 < cost.cycles[0] <= cost.cycles[1] < 4 * cost.instructions, what
         assert [part.name for part in cost.layers] == [layer.name for layer in tables.layers]
         assert all(part.instructions > 5 for part in parts) and cost.equal and not cost.problems
+
+
+@pytest.mark.parametrize("target", on(M55))
+def test_kernels_that_jump_right_behind_themselves_are_counted_whole(target, monkeypatch):
+    monkeypatch.setattr("firmware_sim.costs.ENOUGH", 1)
+    tables = option_net(rng(), 16, 64, ("1x1 in groups",))
+    engine, golden = McuEngine(tables, build_firmware(tables, target)), golden_vectors(tables, FRAMES)
+    if golden.initial:
+        engine.set_initial(golden.initial)
+    _, counted = engine.step([x[0] for x in golden.inputs])
+    (cost,) = analyze(tables, [target]).cores
+    assert cost.instructions == counted[0]
 
 
 def test_macs_are_those_of_the_matrices():

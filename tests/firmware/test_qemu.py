@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bits import assert_equal_bits
-from boards import needs_qemu
+from boards import M55, needs_qemu
 from firmware_sim import Simulator, qemu
 from firmware_sim.disassembly import Code
 from firmware_sim.emulator import Emulator, EmulatorError
@@ -38,6 +38,7 @@ for module in ("ziglang", "unicorn", "elftools"):
     pytest.importorskip(module, reason="an optional extra: rtcore[mcu]")
 
 SEED = 97
+COUNTER = 65535  # instructions that QEMU runs before it refills its counter, at most
 GCC = "arm-none-eabi-gcc"
 
 
@@ -93,10 +94,12 @@ def test_the_very_file_that_unicorn_runs(target, machine):
 
 
 @needs_qemu
-@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m0"])
-def test_what_runs_is_followed_as_unicorn_follows_it(target):
-    """Instruction by instruction; the blocks of the two may differ."""
-    tables = random_tables(np.random.default_rng(SEED))
+@pytest.mark.parametrize(("target", "long"), [("cortex-m4", False), ("cortex-m0", False), ("cortex-m4", True)])
+def test_what_runs_is_followed_as_unicorn_follows_it(target, long):
+    """Instruction by instruction; the blocks of the two may differ. long: steps of more instructions than QEMU's
+    counter takes at once."""
+    rng = np.random.default_rng(SEED)
+    tables = rnnoise_net(rng, 8, 32) if long else random_tables(rng)
     (frames,) = random_frames(np.random.default_rng(SEED), tables, 2)[:1]
     followed = []
     for name in (target, f"qemu:{target}"):
@@ -107,10 +110,31 @@ def test_what_runs_is_followed_as_unicorn_follows_it(target):
             with engine.board.following(lambda address, size, runs=runs: runs.append((address, size))):
                 _, counted = engine.step([frame, *inputs[1:]])
         decoded = Code(engine.board)
-        addresses = [at.address for run in runs for at in decoded.run(*run)]
-        assert len(addresses) == counted[0]
+        addresses = [at.address for run in runs for part, _ in decoded.executed(*run) for at in part]
+        assert len(addresses) == counted[0] and (counted[0] > COUNTER) == long
         followed.append([address - engine.board.symbol("net_step").address for address in addresses])
     assert followed[0] == followed[1]
+
+
+@needs_qemu
+def test_what_runs_is_followed_behind_the_end_of_the_counter():
+    """On the M55, which unicorn has not: an instruction is followed as often as it ran, not as it was entered."""
+    tables = rnnoise_net(np.random.default_rng(29), 8, 32)
+    engine = McuEngine(tables, build_firmware(tables, M55, core="portable"))
+    runs = []
+    with engine.board.following(lambda *run: runs.append(run)):
+        _, counted = engine.step([np.zeros(width, np.int16) for _, width in engine.inputs])
+    code = Code(engine.board)
+    assert sum(len(part) for run in runs for part, _ in code.executed(*run)) == counted[0] > COUNTER
+
+
+def test_a_block_that_stopped_before_it_ran_is_logged_again():
+    ran = [f"Trace 0: 0x7f{at:02x} [00800442/{at:08x}/00000050/ff020201] f" for at in (2, 4, 4, 6)]
+    stop = "Stopped execution of TB chain before 0x7f04 [00000004] f"
+    assert qemu.executed([*ran[:2], stop, *ran[1:3], stop, *ran[2:]]) == ran
+    for lines in ([stop], [*ran, stop], [*ran, "cpu_io_recompile: rewound execution of TB to 6"]):
+        with pytest.raises(EmulatorError, match="no block that runs"):
+            qemu.executed(lines)
 
 
 @needs_qemu

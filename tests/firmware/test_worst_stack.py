@@ -105,6 +105,30 @@ def test_a_conditional_return_unwinds_its_stack_and_what_goes_on_keeps_it():
         assembled("cortex-m4", lone)[1].worst("code")
 
 
+@pytest.mark.parametrize(
+    ("unwind", "bytes_"),
+    [
+        ((0xBF04, 0xB005, 0xBD10), 28),  # itt eq; addeq sp, #20; popeq {r4, pc}
+        ((0xBF02, 0xB004, 0xB001, 0xBD10), 28),  # ittt eq; addeq sp, #16; addeq sp, #4; popeq {r4, pc}
+        ((0xBF0C, 0xB005, 0xBD10), None),  # ite eq; addeq sp, #20; popne {r4, pc}
+        ((0xBF0C, 0xB005, 0x4770), None),  # ite eq; addeq sp, #20; bxne lr
+        ((0xBF06, 0xB004, 0xB001, 0xBD10), None),  # itte eq; addeq sp, #16; addeq sp, #4; popne {r4, pc}
+        ((0xBF0A, 0xB004, 0xB001, 0xBD10), None),  # itet eq; addeq sp, #16; addne sp, #4; popeq {r4, pc}
+        ((0xBF08, 0xB005, 0xBF18, 0xBD10), None),  # it eq; addeq sp, #20; it ne; popne {r4, pc}
+        ((0xBF08, 0xB005, 0xBF18, 0x4770), None),  # it eq; addeq sp, #20; it ne; bxne lr
+        ((0xBF04, 0xF11D, 0x0D14, 0xBD10), None),  # itt eq; addseq.w sp, sp, #20, which decides anew; popeq {r4, pc}
+    ],
+)
+def test_a_stack_unwound_under_a_condition_returns_under_the_same(unwind, bytes_):
+    code = (0xB510, 0xB085, 0x2800, *unwind, 0xB005, 0xBD10)  # push {r4, lr}; sub sp, #20; cmp r0, #0 ... the same
+    _, reader = assembled("cortex-m4", code)
+    if bytes_ is None:
+        with pytest.raises(StackError, match="under a condition"):
+            reader.worst("code")
+    else:
+        assert reader.worst("code").bytes == bytes_
+
+
 def test_a_conditional_load_of_the_return_address_goes_on_too():
     code = (
         0xB500,          # push {lr}             4
