@@ -141,7 +141,8 @@ class Call:
     @property
     def shape(self) -> list[tuple[str, str]]:
         """The members of its struct that say what a call reads and writes, and their values in C."""
-        return [(name, value) for name, value in self.members if name in (*SHAPE, "reset_after") or name.startswith("window.")]
+        shaping = (*SHAPE, "reset_after")  # that of a GRU says which kernel is called
+        return [(name, value) for name, value in self.members if name in shaping or name.startswith("window.")]
 
     @property
     def members(self) -> list[tuple[str, str]]:
@@ -272,7 +273,7 @@ def scratch_of(layer: Layer) -> int:
 
 
 def rows_of(layer: Layer) -> int:
-    """int32 elements that the call of a layer needs for rows of its matrices: of a recurrent one those of four units."""
+    """int32 elements that a layer needs for rows of its matrices: of a recurrent one, the rows of four units."""
     if layer.kind in ("dense_i16", "conv_i16"):
         neurons = layer.ints["nb_neurons"] // layer.ints.get("groups", 1)
         return min(ROWS, (neurons + 3) // 4 * 4)

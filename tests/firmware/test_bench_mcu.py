@@ -60,3 +60,25 @@ def test_every_cell_has_a_committed_figure():
     kernels = {core: ("portable", BENCH["find_target"](core).core) for core in BENCH["CORES"]}
     expected = {(c, m, w, k) for c in kernels for m in BENCH["MODELS"] for w in ("8", "16") for k in kernels[c]}
     assert cells == expected
+
+
+LIMITS = {  # core -> instructions of the frame of RNNoise's shape, by bits of its weights
+    "cortex-m0": {16: 470_000, 8: 360_000},
+    "cortex-m3": {16: 242_000, 8: 223_000},
+    "cortex-m4": {16: 91_000, 8: 108_000},
+    "qemu:cortex-m55": {16: 42_000, 8: 46_000},
+}
+
+
+def test_the_committed_figures_keep_their_limits():
+    """Half of what the best peer takes, small layers included, and less stack (README's table)."""
+    with BENCH["REFERENCE"].open(newline="") as file:
+        own = [row for row in csv.DictReader(file) if row["kernels"] != "portable"]
+    found = {(row["core"], row["model"], int(row["weight_bits"])): row for row in own}
+    for core, limits in LIMITS.items():
+        for bits, limit in limits.items():
+            assert int(found[core, "rnnoise", bits]["instructions"]) <= limit, (core, bits)
+    assert int(found["cortex-m4", "gru-24x24", 16]["instructions"]) <= 5700
+    assert int(found["cortex-m4", "gru-24x24", 8]["instructions"]) <= 6300
+    kernels = {key: int(row["stack"]) for key, row in found.items() if key[1].startswith(("gru", "lstm"))}
+    assert max(kernels.values()) < 160, max(kernels, key=kernels.get)

@@ -133,7 +133,7 @@ def test_primitives_are_exact(core, compiler, tmp_path):
 
 
 def test_the_row_of_a_sum_that_leaves_int32_is_exact():
-    """Cortex-M0's int8 kernel gives such a sum to rtcore_m0_row; word: factor << 16 | up << 8 | down, the factor even."""
+    """Cortex-M0's int8 kernel gives it to rtcore_m0_row; a word is factor << 16 | up << 8 | down, the factor even."""
     rng = np.random.default_rng(SEED)
     emulator = Emulator(build_firmware(gru_net(rng, 5, 4, 3, 8, 32), "cortex-m0"))
 

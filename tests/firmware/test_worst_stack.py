@@ -320,3 +320,23 @@ def test_depthwise_streams_have_a_bound(target):
     bound = StackReader(board, Code(board)).worst("rtcore_depthwise_i16_step").bytes
     painted = [board.stack_used("rtcore_depthwise_i16_step", *arguments) for arguments in calls]
     assert len(painted) == len(packed) and 0 < min(painted) <= max(painted) <= bound
+
+
+KERNELS = {f"rtcore_{kernel}_step" for kernel in ("dense_i16", "gru_i16", "gru_i16_before", "lstm_i16", "rnn_i16")}
+
+
+@pytest.mark.parametrize("target", on(*TARGETS, M55))
+def test_a_layer_of_neurons_takes_less_than_160_bytes(target):
+    """The worst of a core's own kernels, every branch of either gate counted; matrices with streams. An M0 alone goes
+    deeper, where the gates of an LSTM are hard ones: it calls its compiler for a long product."""
+    rng = np.random.default_rng(SEED)
+    tables = [gru_net(rng, 5, 6, 3, 8, 32), rnnoise_net(rng, 8, 32), memory_net(rng, 8, 32)]
+    found = set()
+    for board in (board_of(build_firmware(net, target)) for net in tables):
+        reader = StackReader(board, Code(board), never=["rtcore_matrix_i16_tables_rows"])
+        for kernel in KERNELS & board.symbols.keys():
+            worst = reader.worst(kernel)
+            limit = 192 if (target, kernel) == ("cortex-m0", "rtcore_lstm_i16_step") else 160
+            assert worst.bytes < limit, f"{target}: {worst.bytes} bytes in {' -> '.join(worst.chain)}"
+            found.add(kernel)
+    assert found == KERNELS
