@@ -64,7 +64,8 @@ cdef class GruI16(Recurrent):
 
     def sums(self, const int16_t[::1] x not None, const int16_t[::1] view not None):
         """The exact accumulators of (input, recurrent) matrices, int64 [3N] each, rows z r h."""
-        return sums_of(&self.c.input, x, 3, self.size), sums_of(&self.c.recurrent, view, 3, self.size)
+        both = sums_of(&self.c.input, x, 3, self.size), sums_of(&self.c.recurrent, view, 3, self.size)
+        return tuple(sums.reshape(3, -1)[[0, 2, 1]].ravel() for sums in both)  # packed z h r
 
 
 KINDS = {"gru_i16": GruI16}

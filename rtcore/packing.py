@@ -15,6 +15,7 @@ import numpy as np
 from rtcore.streams import DEPTHWISE_STREAMS, STREAMS, Rows
 from rtcore.tables import ACTIVATIONS, Layer
 
+ALL = slice(None)
 ROWS = 4
 
 
@@ -196,16 +197,21 @@ def pack_depthwise(layer: Layer, core: str = "portable") -> tuple[Packed]:
     return (replace(packed, weights=np.ascontiguousarray(weights).reshape(-1)),)
 
 
-def pack_side(layer: Layer, core: str, side: str, gates: int, units: int, columns: int) -> Packed:
-    """One matrix of several, `gates` * `units` rows."""
-    arrays = take_matrix(layer, f"{side}_", gates * units, columns)
+def pack_side(
+    layer: Layer, core: str, side: str, gates: int, units: int, columns: int, order: np.ndarray | slice = ALL
+) -> Packed:
+    """One matrix of several, `gates` * `units` rows, in an order."""
+    arrays = [array[order] for array in take_matrix(layer, f"{side}_", gates * units, columns)]
     return pack_matrix(*arrays, layer.ints[f"{side}_acc_bits"], gates, core)
 
 
 def pack_gru(layer: Layer, core: str = "portable") -> tuple[Packed, Packed]:
-    """The input and the recurrent matrix of a gru_i16 layer (rows z, r, h)."""
+    """The input and the recurrent matrix of a gru_i16 layer, whose rows z, r, h are packed as z, h, r: one that resets
+    before asks for r of all units first, then for z and h side by side."""
     inputs, units = layer.ints["nb_inputs"], layer.ints["nb_neurons"]
-    return pack_side(layer, core, "input", 3, units, inputs), pack_side(layer, core, "recurrent", 3, units, units)
+    order = np.r_[0:units, 2 * units : 3 * units, units : 2 * units]
+    sides = (("input", inputs), ("recurrent", units))
+    return tuple(pack_side(layer, core, side, 3, units, columns, order) for side, columns in sides)
 
 
 def pack_lstm(layer: Layer, core: str = "portable") -> tuple[Packed, ...]:

@@ -157,7 +157,7 @@ int rtcore_depthwise_i16_check(const rtcore_depthwise_i16 *layer);
 void rtcore_depthwise_i16_step(const rtcore_depthwise_i16 *layer, int16_t *output, const int16_t *input);
 
 /* Gated recurrent unit, the wide recurrence of SPEC.md 5. Rows of both matrices come in groups of 4 units, gate by
- * gate: group 3b is update (z), 3b+1 reset (r), 3b+2 candidate (h) of units 4b..4b+3.
+ * gate: group 3b is update (z), 3b+1 candidate (h), 3b+2 reset (r) of units 4b..4b+3.
  * z, r requantize to Q(22 - gate_shift); the candidate's two sums to Q(22 - candidate_shift) for sigmoid and tanh,
  * to Q(state_frac + 15 - candidate_shift) for linear and ReLU. */
 typedef struct {

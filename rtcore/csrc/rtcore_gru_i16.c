@@ -9,7 +9,7 @@
 #include "rtcore_matrix_i16.h"
 #include "rtcore_units4.h"
 
-enum { UPDATE, RESET, CANDIDATE, GATES }; /* groups of rows of each block of four units */
+enum { UPDATE, CANDIDATE, RESET, GATES }; /* groups of rows of each block of four units */
 
 /* gate(a) * v, rounded once; slope: of a hard gate, or 0 */
 RTCORE_INLINE int32_t gated(int32_t a, int32_t slope, int32_t v) {
@@ -48,7 +48,7 @@ RTCORE_INLINE int32_t update(int32_t a, int32_t slope, int32_t h, int32_t n) {
 }
 
 /* One to four units: their pre-activations meet, their states move on. rows: i32 [2][3][4], of the input and of the
- * recurrent matrix, z r h; the reset gate multiplies R h + b. usual: of the form that most nets have, for which a compiler
+ * recurrent matrix, z h r; the reset gate multiplies R h + b. usual: of the form that most nets have, for which a compiler
  * drops what looks at the form. */
 RTCORE_INLINE void units_after(const rtcore_gru_i16 *gru, int usual, int count, int32_t *state, const int32_t *rows) {
     do {
@@ -118,21 +118,15 @@ RTCORE_OUTLINE static void units_reset(const rtcore_gru_i16 *gru, int count, con
     } while (--count > 0);
 }
 
-/* One to four states move on. rows: i32 [2][4] of the update gate, then of the candidate */
+/* One to four states move on. rows: i32 [2][2][4], of the input and of the recurrent matrix, z h */
 RTCORE_OUTLINE static void units_before(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     do {
-        const int32_t z = rtcore_meet(rows[0], rows[4], gru->gate_shift);
-        const int32_t a = rtcore_meet(rows[8], rows[12], gru->candidate_shift);
+        const int32_t z = rtcore_meet(rows[0], rows[8], gru->gate_shift);
+        const int32_t a = rtcore_meet(rows[4], rows[12], gru->candidate_shift);
         *state = update(z, gru->gate_slope, *state, candidate(gru->activation, gru->state_frac, a));
         rows++;
         state++;
     } while (--count > 0);
-}
-
-/* rows: i32 [2][4], of a group of the input and of the recurrent matrix */
-static void both_rows(const rtcore_gru_i16 *gru, int group, const int16_t *x, const int16_t *view, int32_t *rows) {
-    rtcore_matrix_i16_rows(&gru->input, group, 1, x, rows);
-    rtcore_matrix_i16_rows(&gru->recurrent, group, 1, view, rows + 4);
 }
 
 void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
@@ -141,7 +135,8 @@ void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16
     int16_t *to = scratch;
     int group = RESET;
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
-        both_rows(gru, group, input, view, rows);
+        rtcore_matrix_i16_rows(&gru->input, group, 1, input, rows);
+        rtcore_matrix_i16_rows(&gru->recurrent, group, 1, view, rows + 4);
         if (gru->gate_slope != 0 || !rtcore_units4_gru_reset(gru, left < 4 ? left : 4, reset, rows, to)) {
             units_reset(gru, left < 4 ? left : 4, reset, rows, to);
         }
@@ -152,8 +147,9 @@ void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16
     int32_t *units = state;
     group = UPDATE;
     for (int left = gru->nb_neurons; left > 0; left -= 4) {
-        both_rows(gru, group, input, view, rows);
-        both_rows(gru, group + CANDIDATE, input, scratch, rows + 8);
+        rtcore_matrix_i16_rows(&gru->input, group, 2, input, rows);
+        rtcore_matrix_i16_rows(&gru->recurrent, group, 1, view, rows + 8);
+        rtcore_matrix_i16_rows(&gru->recurrent, group + CANDIDATE - UPDATE, 1, scratch, rows + 12);
         if (gru->gate_slope != 0 || !rtcore_units4_gru_before(gru, left < 4 ? left : 4, units, rows)) {
             units_before(gru, left < 4 ? left : 4, units, rows);
         }

@@ -22,7 +22,7 @@ static inline int rtcore_units4_view(const int32_t *state, int n, int16_t *view)
 }
 
 /* A GRU's reset_after: states of at most four units move on. state: i32 [count]; rows: i32 [2][3][4], of the input and of
- * the recurrent matrix, z r h */
+ * the recurrent matrix, z h r */
 static inline int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     (void)gru, (void)count, (void)state, (void)rows;
     return 0;
@@ -36,7 +36,7 @@ static inline int rtcore_units4_gru_reset(const rtcore_gru_i16 *gru, int count, 
     return 0;
 }
 
-/* The same: states move on. rows: i32 [2][4] of the update gate, then of the candidate */
+/* The same: states move on. rows: i32 [2][2][4], of the input and of the recurrent matrix, z h */
 static inline int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     (void)gru, (void)count, (void)state, (void)rows;
     return 0;

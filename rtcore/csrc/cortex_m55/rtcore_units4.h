@@ -124,9 +124,9 @@ static inline void rtcore_update4(int32_t *state, int count, int32x4_t a, int32x
 
 RTCORE_VECTORS int rtcore_units4_gru(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
     const int32_t *const recurrent = rows + 12;
-    const int32x4_t reset = rtcore_meet4(rows + 4, recurrent + 4, gru->gate_shift);
-    const int32x4_t reread = rtcore_gated4(reset, vld1q_s32(recurrent + 8));
-    const int32x4_t a = vqshlq_r_s32(vqaddq_s32(vld1q_s32(rows + 8), reread), gru->candidate_shift);
+    const int32x4_t reset = rtcore_meet4(rows + 8, recurrent + 8, gru->gate_shift);
+    const int32x4_t reread = rtcore_gated4(reset, vld1q_s32(recurrent + 4));
+    const int32x4_t a = vqshlq_r_s32(vqaddq_s32(vld1q_s32(rows + 4), reread), gru->candidate_shift);
     const int32x4_t z = rtcore_meet4(rows, recurrent, gru->gate_shift);
     rtcore_update4(state, count, z, rtcore_candidate4(gru->activation, gru->state_frac, a));
     return 1;
@@ -141,9 +141,9 @@ RTCORE_VECTORS int rtcore_units4_gru_reset(const rtcore_gru_i16 *gru, int count,
 }
 
 RTCORE_VECTORS int rtcore_units4_gru_before(const rtcore_gru_i16 *gru, int count, int32_t *state, const int32_t *rows) {
-    const int32x4_t a = rtcore_meet4(rows + 8, rows + 12, gru->candidate_shift);
+    const int32x4_t a = rtcore_meet4(rows + 4, rows + 12, gru->candidate_shift);
     const int32x4_t n = rtcore_candidate4(gru->activation, gru->state_frac, a);
-    rtcore_update4(state, count, rtcore_meet4(rows, rows + 4, gru->gate_shift), n);
+    rtcore_update4(state, count, rtcore_meet4(rows, rows + 8, gru->gate_shift), n);
     return 1;
 }
 
