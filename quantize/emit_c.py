@@ -312,14 +312,17 @@ def _resolve(tables: Tables, name: str) -> tuple[Tensor, int]:
 
 
 def fit(code: str) -> str:
-    """A template filter: lines of C longer than WIDTH break after a comma, aligned with the opening parenthesis."""
+    """A template filter: lines of C longer than WIDTH break after a comma or an "or", aligned with the opening
+    parenthesis."""
     lines = []
     for line in code.splitlines():
         margin = " " * (line.find("(") + 1)
-        while len(line) > WIDTH and line.rfind(", ", len(margin), WIDTH) > 0:
-            cut = line.rfind(", ", len(margin), WIDTH) + 1
-            lines.append(line[:cut])
-            line = margin + line[cut + 1 :]
+        while len(line) > WIDTH:
+            ends = [at.end() for at in re.finditer(r"(,|\|\|)(?= )", line[:WIDTH]) if at.start() > len(margin)]
+            if not ends:
+                break
+            lines.append(line[: ends[-1]])
+            line = margin + line[ends[-1] + 1 :]
         lines.append(line)
     return "\n".join(lines) + "\n"
 
