@@ -454,9 +454,11 @@ def test_library_json(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["platformio", "arduino"])
-def test_platformio_packs_it(kind, tmp_path):
+def test_platformio_packs_it(kind, tmp_path, monkeypatch):
     """PlatformIO checks the manifest, an Arduino library's too, before it packs."""
     folder = package(kind, tmp_path / "p")
+    monkeypatch.setenv("PLATFORMIO_CORE_DIR", str(tmp_path / "core"))
+    monkeypatch.setenv("PLATFORMIO_SETTING_ENABLE_TELEMETRY", "no")
     succeeds([tool("pio"), "pkg", "pack", "--output", tmp_path / "voice.tar.gz", folder], tmp_path)
     assert (tmp_path / "voice.tar.gz").stat().st_size > 5000
 
