@@ -277,7 +277,12 @@ def rows_of(layer: Layer) -> int:
     if layer.kind in ("dense_i16", "conv_i16"):
         neurons = layer.ints["nb_neurons"] // layer.ints.get("groups", 1)
         return min(ROWS, (neurons + 3) // 4 * 4)
-    return {"rnn_i16": 8, "gru_i16": 24, "lstm_i16": ROWS}.get(layer.kind, 0)
+    if layer.kind == "gru_i16" and not layer.ints["reset_after"]:
+        return 16  # two gates of both matrices, as the third is done before
+    if layer.kind in ("gru_i16", "lstm_i16", "rnn_i16"):
+        _, (of_input, of_state, *_), _ = MATRICES[layer.kind]
+        return 4 * (of_input + of_state)
+    return 0
 
 
 def row(layer: Layer, pitch: str, base: str) -> str:

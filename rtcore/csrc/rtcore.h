@@ -179,7 +179,7 @@ int rtcore_gru_i16_check(const rtcore_gru_i16 *gru, int capacity);
  * this is the layer's output, and what the next step's matrices read. rows: i32 [24]; input: i16
  * [nb_inputs], not overlapping the others. For reset_after 1. */
 void rtcore_gru_i16_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input, int32_t *rows);
-/* The same for reset_after 0. scratch: i16 [nb_neurons]. */
+/* The same for reset_after 0. rows: i32 [16]; scratch: i16 [nb_neurons]. */
 void rtcore_gru_i16_before_step(const rtcore_gru_i16 *gru, int32_t *state, int16_t *view, const int16_t *input,
                                 int32_t *rows, int16_t *scratch);
 

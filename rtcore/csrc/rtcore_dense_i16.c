@@ -3,14 +3,7 @@
 #include "rtcore_matrix_i16.h"
 
 void rtcore_dense_i16_step(const rtcore_dense_i16 *layer, int16_t *output, const int16_t *input, int32_t *rows) {
-    int group = 0;
-    for (int left = layer->nb_neurons; left > 0; left -= RTCORE_ROWS) {
-        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
-        rtcore_matrix_i16_rows(&layer->matrix, group, (count + 3) / 4, input, rows);
-        rtcore_matrix_i16_activate(output, rows, count, layer->activation);
-        output += RTCORE_ROWS;
-        group += RTCORE_ROWS / 4;
-    }
+    rtcore_matrix_i16_neurons(&layer->matrix, layer->nb_neurons, layer->activation, input, rows, output);
 }
 
 int rtcore_dense_i16_check(const rtcore_dense_i16 *layer) {

@@ -127,19 +127,12 @@ static void units_of(const rtcore_lstm_i16 *lstm, int first, int32_t *cell, int3
 
 /* What all units give out becomes the view, by the projection where there is one. */
 RTCORE_OUTLINE static void view_of(const rtcore_lstm_i16 *lstm, int16_t *view, const int16_t *hidden, int32_t *rows) {
-    if (lstm->projection.nb_rows == 0) {
-        for (int i = 0; i < lstm->nb_neurons; i++) {
-            view[i] = hidden[i];
-        }
+    if (lstm->projection.nb_rows > 0) {
+        rtcore_matrix_i16_neurons(&lstm->projection, lstm->nb_outputs, RTCORE_ACTIVATION_LINEAR, hidden, rows, view);
         return;
     }
-    int group = 0;
-    for (int left = lstm->nb_outputs; left > 0; left -= RTCORE_ROWS) {
-        const int count = left < RTCORE_ROWS ? left : RTCORE_ROWS;
-        rtcore_matrix_i16_rows(&lstm->projection, group, (count + 3) / 4, hidden, rows);
-        rtcore_matrix_i16_activate(view, rows, count, RTCORE_ACTIVATION_LINEAR);
-        view += RTCORE_ROWS;
-        group += RTCORE_ROWS / 4;
+    for (int i = 0; i < lstm->nb_neurons; i++) {
+        view[i] = hidden[i];
     }
 }
 

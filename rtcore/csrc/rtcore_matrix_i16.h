@@ -30,6 +30,20 @@ void rtcore_requantize4_a64(const int64_t *sums, const int16_t *mult, const uint
  * output: i16 [count]; rows: i32 [count] */
 void rtcore_matrix_i16_activate(int16_t *output, const int32_t *rows, int count, int activation);
 
+/* output: i16 [count], the first rows of a matrix, activated, as many a call as `rows` takes: i32 [count rounded up to 4, at
+ * most RTCORE_ROWS]. */
+static inline void rtcore_matrix_i16_neurons(const rtcore_matrix_i16 *matrix, int count, int activation,
+                                             const int16_t *input, int32_t *rows, int16_t *output) {
+    int group = 0;
+    for (int left = count; left > 0; left -= RTCORE_ROWS) {
+        const int some = left < RTCORE_ROWS ? left : RTCORE_ROWS;
+        rtcore_matrix_i16_rows(matrix, group, (some + 3) / 4, input, rows);
+        rtcore_matrix_i16_activate(output, rows, some, activation);
+        output += RTCORE_ROWS;
+        group += RTCORE_ROWS / 4;
+    }
+}
+
 /* By how much the halves of an LSTM's gates go up where they meet: peepholes have done it already. */
 static inline int rtcore_lstm_i16_shift(const rtcore_lstm_i16 *lstm) {
     return lstm->peephole_weights != 0 ? 0 : lstm->gate_shift;

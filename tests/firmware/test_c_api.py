@@ -20,6 +20,7 @@ from plain_c import PlainC
 from quantize.emit_c import render
 from quantize.golden import golden_vectors
 from rtcore.tables import StateInput
+from window_nets import option_net
 
 SEED = 47
 STEPS = 9
@@ -204,6 +205,52 @@ int main(void) {
 """
     thin, wide = (random_tables(np.random.default_rng(SEED), width, 3) for width in (4, 150))
     program({"thin": thin, "wide": wide}, main)
+
+
+def only(make):
+    """A net of one layer with matrices."""
+    b = Builder(np.random.default_rng(SEED))
+    b.output(make(b, b.input(5)))
+    return b.tables()
+
+
+@pytest.mark.parametrize(
+    ("tables", "size"),
+    [
+        (only(lambda b, x: b.dense(x, 10)), 12),
+        (only(lambda b, x: b.dense(x, 70)), 32),
+        (only(lambda b, x: b.rnn(x, 6)), 8),
+        (only(lambda b, x: b.gru(x, 6, reset_after=True)), 24),
+        (only(lambda b, x: b.gru(x, 6, reset_after=False)), 16),
+        (only(lambda b, x: b.lstm(x, 6)), 32),
+        (only(lambda b, x: b.lstm(x, 6, coupled=True)), 32),
+        (only(lambda b, x: b.lstm(x, 48, 40)), 32),
+        (option_net(np.random.default_rng(SEED), 16, 64, ("in groups",)), 4),
+    ],
+)
+def test_no_kernel_writes_beyond_the_rows_it_was_given(tables, size):
+    """In memory of their own, as many as NAME.h states."""
+    files = render(tables, "net", selftest=golden_vectors(tables, 3))
+    source = files["net.c"].decode()
+    assert "st->rows" in source
+    source = source.replace("st->rows", "given").replace("int net_step", "extern int32_t *given;\nint net_step", 1)
+    main = """
+#include <stdlib.h>
+#include "net.h"
+int32_t *given;
+int main(void) {
+    given = malloc(NET_ROWS_SIZE * sizeof *given);
+    const int failed = net_selftest();
+    free(given);
+    return failed;
+}
+"""
+    assert f"NET_ROWS_SIZE {size} " in files["net.h"].decode()
+    built = build_host(
+        files | {"net.c": source.encode(), "main.c": main.encode()}, ("-I.", "-O1", *SANITIZERS), "program"
+    )
+    done = subprocess.run([built], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"exit status {done.returncode}: {done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("bits", [8, 16])

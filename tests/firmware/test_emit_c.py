@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from nets import Builder, memory_net, random_tables
+from quantize.c_layers import ROWS
 from quantize.c_names import checked_name, comment, identifiers
 from quantize.emit_c import TABLE_READERS, WIDTH, Golden, generate, kernel_files, render, unreached
 from quantize.errors import QuantizeError
@@ -349,6 +350,11 @@ def test_no_warning_from_zig(tmp_path):
         command = [sys.executable, "-m", "ziglang", "cc", *_build.WARNINGS, "-O2", "-c"]
         succeeds([*command, "net.c", "-o", "net.o"], tmp_path)
         succeeds([*command, "net_selftest.c", "-o", "selftest.o"], tmp_path)
+
+
+def test_rows_are_those_of_the_header():
+    header = (_build.CSRC / "rtcore.h").read_text()
+    assert int(re.search(r"#define RTCORE_ROWS (\d+)", header)[1]) == ROWS
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler: g++ is not on PATH")

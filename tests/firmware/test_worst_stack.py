@@ -273,8 +273,8 @@ def test_what_has_no_bound_is_refused(code, why):
 @pytest.mark.parametrize("target", on(*TARGETS, M55))
 def test_the_painted_stack_never_exceeds_the_worst(target):
     """Nets of every kind, asked about as `analyze` does: without the kernels that read tables where all are streams.
-    Where the deepest chain does run, both are the same; but there is a step for either form of a GRU and a path for
-    either form of a matrix, of which a net may have but the shallower."""
+    Where the deepest chain does run, both are the same; but there is a path for either form of a matrix, of which a
+    net may have but the shallower."""
     rng = np.random.default_rng(SEED)
     nets = {
         "gru": gru_net(rng, 5, 6, 3, 16, 64),
